@@ -1,0 +1,2 @@
+//! The command `sallyport`.
+fn main() {}

@@ -1,0 +1,1 @@
+//! REST over the governance resources and the audit events.

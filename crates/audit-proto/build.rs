@@ -1,0 +1,11 @@
+//! Generates the messages and, with the feature `grpc`, the service; `protox` parses the file, so no `protoc` is needed.
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let descriptors = protox::compile(["sallyport/audit/v1/audit.proto"], ["proto"])?;
+    if std::env::var_os("CARGO_FEATURE_GRPC").is_some() {
+        tonic_prost_build::configure().compile_fds(descriptors)?;
+    } else {
+        prost_build::Config::new().compile_fds(descriptors)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,1 @@
+//! Protobuf of audit events, their sequence and hash chain.

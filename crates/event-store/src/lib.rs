@@ -1,0 +1,1 @@
+//! Where audit events are kept and asked for: the traits, and the embedded store.

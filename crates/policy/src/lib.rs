@@ -1,0 +1,22 @@
+//! The decision core: policy, subject, session, call and time in; verdict with its reason out.
+//!
+//! ```text
+//!   ServerPolicy, Grant, Session ──▶ Store ──┐
+//!                                            ├──▶ decide ──▶ Verdict { decision, reason, evidence }
+//!   Identity, Call, now ─────────────────────┘
+//! ```
+//!
+//! It knows no bytes, no clock, no host and no I/O: `no_std`, and time is a parameter, so the filter, the explain
+//! endpoint and a replay give the same verdict for the same input.
+#![no_std]
+#![deny(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod model;
+
+pub use model::{
+    AuditOverload, Auth, AuthMode, DEFAULT_MAX_REQUEST_BYTES, DenyResponse, EnforceOn, Grant, Mode, ObjectId,
+    ServerPolicy, Session, SessionRules, SideEffect, SideEffects, Subject, Tool, ToolRule, Trust,
+};

@@ -1,0 +1,1 @@
+//! Pure functions from resources to policy, with every problem named by its field path.

@@ -1,0 +1,1 @@
+//! Receives audit batches, checks their chains, stores them durably, acknowledges.

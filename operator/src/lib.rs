@@ -1,0 +1,1 @@
+//! The control plane process: sources, index, xDS server, status.

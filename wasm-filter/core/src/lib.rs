@@ -1,0 +1,1 @@
+//! The filter's host-free state machine: events in, effects out.

@@ -1,0 +1,1 @@
+//! The Envoy filter: host calls and contexts around sallyport-filter-core.
