@@ -14,9 +14,17 @@
 
 extern crate alloc;
 
+mod decide;
+mod explain;
 mod model;
+mod reason;
+mod store;
 
+pub use decide::{Call, Identity, Target, Verdict, decide, decide_explained};
+pub use explain::{Outcome, Step, Trace};
 pub use model::{
     AuditOverload, Auth, AuthMode, DEFAULT_MAX_REQUEST_BYTES, DenyResponse, EnforceOn, Grant, Mode, ObjectId,
     ServerPolicy, Session, SessionRules, SideEffect, SideEffects, Subject, Tool, ToolRule, Trust,
 };
+pub use reason::{Family, Reason};
+pub use store::{GrantEntry, IdentifiersTooLong, Server, SessionEntry, Store};

@@ -337,3 +337,19 @@ pub struct Session {
     /// Version of the server's policy it was made for; empty: any.
     pub policy_version: String,
 }
+
+impl Session {
+    /// Bytes that its identifiers take together; a store takes up to 65,535.
+    pub fn identifier_bytes(&self) -> usize {
+        [
+            &self.id.namespace,
+            &self.id.name,
+            &self.subject.human_id,
+            &self.subject.agent_id,
+            &self.subject.team_id,
+            &self.policy_version,
+        ]
+        .into_iter()
+        .fold(0, |sum, part| sum.saturating_add(part.len()))
+    }
+}
