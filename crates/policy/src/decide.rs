@@ -124,7 +124,7 @@ impl Verdict<'_> {
 /// Guarantees: total and deterministic; the order in which grants and sessions arrived does not matter; one more
 /// enabled grant without deny rules never turns an allowance into a denial; a presented session that is dead, unknown
 /// or somebody else's always denies.
-pub fn decide<'a>(store: &'a Store, server: &'a Server, call: &Call<'a>) -> Verdict<'a> {
+pub fn decide<'a>(store: &'a Store, server: &'a Server, call: &Call<'_>) -> Verdict<'a> {
     decide_explained(store, server, call, &mut ())
 }
 
@@ -132,7 +132,7 @@ pub fn decide<'a>(store: &'a Store, server: &'a Server, call: &Call<'a>) -> Verd
 pub fn decide_explained<'a>(
     store: &'a Store,
     server: &'a Server,
-    call: &Call<'a>,
+    call: &Call<'_>,
     trace: &mut impl Trace,
 ) -> Verdict<'a> {
     let mut verdict = Verdict::of(Reason::Allowed);
@@ -156,19 +156,19 @@ pub fn decide_explained<'a>(
 
 /// What a grant must carry for a call.
 #[derive(Clone, Copy)]
-enum Need<'a> {
+enum Need<'s, 'c> {
     /// To match.
     Match,
     /// To allow reading.
     Read,
-    /// To allow this tool.
-    Tool(&'a str, Option<&'a Tool>),
+    /// To allow the tool of this name, declared so.
+    Tool(&'c str, Option<&'s Tool>),
 }
 
 fn evaluate<'a>(
     store: &'a Store,
     server: &'a Server,
-    call: &Call<'a>,
+    call: &Call<'_>,
     verdict: &mut Verdict<'a>,
     trace: &mut impl Trace,
 ) -> Result<(), Reason> {
@@ -184,13 +184,17 @@ fn evaluate<'a>(
     if governed {
         check_identity(server, call, trace)?;
     }
-    verdict.session = check_session(store, server, call, governed, trace)?;
-    verdict.consented_trust = verdict.session.map(SessionEntry::consented_trust);
+    check_session(store, server, call, governed, verdict, trace)?;
     if !governed {
         return Ok(());
     }
     let need = check_inventory(server, call.target, verdict, trace)?;
     check_grants(store, server, call, need, verdict, trace)
+}
+
+/// Whether the verdict on `call` depends on grants or sessions, so that it cannot be given before they are known.
+pub fn needs_state(server: &Server, call: &Call<'_>) -> bool {
+    is_governed(call.target, server.policy().enforce_on) || !call.identity.session_id.is_empty()
 }
 
 fn is_governed(target: Target<'_>, enforce_on: EnforceOn) -> bool {
@@ -206,14 +210,15 @@ fn check_identity(server: &Server, call: &Call<'_>, trace: &mut impl Trace) -> R
     step(trace, missing.then_some(Reason::MissingIdentity), Step::Identity)
 }
 
-/// The live session that was presented; none where none was and none is needed.
+/// Notes the session that was presented, and whether it is live; none is fine where none is needed.
 fn check_session<'a>(
     store: &'a Store,
     server: &'a Server,
-    call: &Call<'a>,
+    call: &Call<'_>,
     governed: bool,
+    verdict: &mut Verdict<'a>,
     trace: &mut impl Trace,
-) -> Result<Option<&'a SessionEntry>, Reason> {
+) -> Result<(), Reason> {
     let id = call.identity.session_id;
     let rules = &server.policy().session;
     let (session, failure) = if id.is_empty() {
@@ -226,8 +231,9 @@ fn check_session<'a>(
         }
     };
     let told = Some(id).filter(|id| !id.is_empty());
-    step(trace, failure, |outcome| Step::Session { id: told.map(ToString::to_string), outcome })?;
-    Ok(session)
+    verdict.session = session;
+    verdict.consented_trust = session.map(SessionEntry::consented_trust);
+    step(trace, failure, |outcome| Step::Session { id: told.map(ToString::to_string), outcome })
 }
 
 fn session_fault(session: &SessionEntry, server: &Server, now: i64) -> Option<Reason> {
@@ -254,12 +260,12 @@ fn version_counts(named: &str, current: &str) -> bool {
 
 /// What the server's inventory says of the target; what is not declared is denied whatever the grants say, but a tool
 /// that is not declared is reported only after the grants had their say.
-fn check_inventory<'a>(
-    server: &'a Server,
-    target: Target<'a>,
-    verdict: &mut Verdict<'a>,
+fn check_inventory<'s, 'c>(
+    server: &'s Server,
+    target: Target<'c>,
+    verdict: &mut Verdict<'s>,
     trace: &mut impl Trace,
-) -> Result<Need<'a>, Reason> {
+) -> Result<Need<'s, 'c>, Reason> {
     let (need, failure) = match target {
         Target::Control | Target::List | Target::Notification | Target::Unknown => return Ok(Need::Match),
         Target::Tool { name, as_task } => {
@@ -321,8 +327,8 @@ struct Finding<'a> {
 fn check_grants<'a>(
     store: &'a Store,
     server: &'a Server,
-    call: &Call<'a>,
-    need: Need<'a>,
+    call: &Call<'_>,
+    need: Need<'_, '_>,
     verdict: &mut Verdict<'a>,
     trace: &mut impl Trace,
 ) -> Result<(), Reason> {
@@ -421,7 +427,7 @@ fn by_default(
 
 /// Whether the grant forbids the tool in so many words. A rule made for another version of the policy still forbids:
 /// only what it would allow is withdrawn.
-fn is_denied(entry: &GrantEntry, need: Need<'_>) -> bool {
+fn is_denied(entry: &GrantEntry, need: Need<'_, '_>) -> bool {
     match need {
         Need::Tool(name, _) => !entry.grant().disabled && entry.rule(name).is_some_and(|rule| rule.deny),
         Need::Match | Need::Read => false,
@@ -431,7 +437,7 @@ fn is_denied(entry: &GrantEntry, need: Need<'_>) -> bool {
 fn judge_grant<'a>(
     entry: &'a GrantEntry,
     server: &Server,
-    need: Need<'_>,
+    need: Need<'_, '_>,
     consented: Option<Trust>,
 ) -> Finding<'a> {
     let grant = entry.grant();

@@ -133,11 +133,11 @@ impl Store {
         self.sessions = Sessions::default();
     }
 
-    pub(crate) fn matching_grants<'a>(
+    pub(crate) fn matching_grants<'a, 'c>(
         &'a self,
         server: ServerKey,
-        identity: &crate::Identity<'a>,
-    ) -> impl Iterator<Item = &'a GrantEntry> {
+        identity: &crate::Identity<'c>,
+    ) -> impl Iterator<Item = &'a GrantEntry> + use<'a, 'c> {
         self.grants.matching(&self.hasher, server, *identity)
     }
 

@@ -133,12 +133,12 @@ impl Grants {
     }
 
     /// The grants of `server` whose every non-empty subject field equals the caller's.
-    pub(super) fn matching<'a>(
+    pub(super) fn matching<'a, 'c>(
         &'a self,
         hasher: &'a DefaultHashBuilder,
         server: ServerKey,
-        identity: Identity<'a>,
-    ) -> impl Iterator<Item = &'a GrantEntry> {
+        identity: Identity<'c>,
+    ) -> impl Iterator<Item = &'a GrantEntry> + use<'a, 'c> {
         let present = self.masks.get(&server).copied().unwrap_or(0);
         Mask::ALL
             .into_iter()
