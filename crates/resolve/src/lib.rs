@@ -1,1 +1,15 @@
 //! Pure functions from resources to policy, with every problem named by its field path.
+//!
+//! The index (live), the webhook, the control API (dry run, explain) and status all call these, so they agree.
+#![deny(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![forbid(unsafe_code)]
+
+mod access;
+mod exposure;
+mod problem;
+mod server;
+
+pub use access::{Resolved, resolve_grant, resolve_session, server_of};
+pub use exposure::{Exposure, Upstream, exposure};
+pub use problem::{Problem, Severity};
+pub use server::{Settings, resolve_server};

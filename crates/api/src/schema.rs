@@ -1,0 +1,218 @@
+//! The resources' own schema, applied as the API server applies it: types, bounds, enums, unknown fields, defaults.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps;
+use kube::core::crd::CustomResourceExt;
+use serde_json::Value;
+
+use crate::object::Kind;
+use crate::v1alpha1::{MCPAccessGrant, MCPAgentSession, MCPServer};
+
+/// Something is wrong with a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SchemaProblem {
+    /// Where, as `spec.tools[2].name`.
+    pub path: String,
+    /// A stable word: `UnknownField`, `MissingField`, `WrongType`, `WrongValue`, `Rule`.
+    pub reason: &'static str,
+    /// What, and how to mend it.
+    pub message: String,
+}
+
+static SCHEMAS: LazyLock<BTreeMap<Kind, JSONSchemaProps>> = LazyLock::new(|| {
+    let crds = [
+        (Kind::Server, MCPServer::crd()),
+        (Kind::Grant, MCPAccessGrant::crd()),
+        (Kind::Session, MCPAgentSession::crd()),
+    ];
+    crds.into_iter()
+        .filter_map(|(kind, crd)| {
+            let version = crd.spec.versions.into_iter().next()?;
+            Some((kind, version.schema?.open_api_v3_schema?))
+        })
+        .collect()
+});
+
+/// Checks `object` against the schema of `kind` and fills in defaults. `metadata` and `status` are not looked at.
+pub fn apply(kind: Kind, object: &mut Value) -> Vec<SchemaProblem> {
+    let mut problems = Vec::new();
+    let schema = SCHEMAS.get(&kind).and_then(|root| root.properties.as_ref()).and_then(|p| p.get("spec"));
+    match (schema, object.get_mut("spec")) {
+        (Some(schema), Some(spec)) => check(schema, spec, "spec", &mut problems),
+        (_, _) => problems.push(SchemaProblem {
+            path: "spec".into(),
+            reason: "MissingField",
+            message: "is missing; every resource needs one".into(),
+        }),
+    }
+    problems
+}
+
+fn check(schema: &JSONSchemaProps, value: &mut Value, path: &str, problems: &mut Vec<SchemaProblem>) {
+    let mut report = |reason, message| problems.push(SchemaProblem { path: path.into(), reason, message });
+    let wanted = schema.type_.as_deref().unwrap_or_default();
+    if !has_type(value, wanted) {
+        report("WrongType", format!("must be {}, is {}", with_article(wanted), with_article(type_of(value))));
+        return;
+    }
+    if let Some(allowed) = &schema.enum_
+        && !allowed.iter().any(|allowed| allowed.0 == *value)
+    {
+        let allowed: Vec<String> = allowed.iter().filter_map(|a| a.0.as_str().map(|a| format!("`{a}`"))).collect();
+        let given = value.as_str().map_or_else(|| value.to_string(), ToString::to_string);
+        report("WrongValue", format!("is `{given}`; must be one of {}{}", allowed.join(", "), hint(&given, &allowed)));
+        return;
+    }
+    if let Some(message) = bounds(schema, value) {
+        report("WrongValue", message);
+    }
+    match value {
+        Value::Object(_) => check_object(schema, value, path, problems),
+        Value::Array(items) => {
+            let Some(schema) = schema.items.as_ref() else { return };
+            let k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaPropsOrArray::Schema(schema) =
+                schema
+            else {
+                return;
+            };
+            for (index, item) in items.iter_mut().enumerate() {
+                check(schema, item, &format!("{path}[{index}]"), problems);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+fn check_object(schema: &JSONSchemaProps, value: &mut Value, path: &str, problems: &mut Vec<SchemaProblem>) {
+    let Some(known) = &schema.properties else {
+        return;
+    };
+    let Some(object) = value.as_object_mut() else {
+        return;
+    };
+    // As the API server does for fields that are not nullable.
+    object.retain(|_, value| !value.is_null());
+    for name in object.keys().filter(|name| !known.contains_key(*name)) {
+        let names: Vec<String> = known.keys().map(|name| format!("`{name}`")).collect();
+        problems.push(SchemaProblem {
+            path: format!("{path}.{name}"),
+            reason: "UnknownField",
+            message: format!("is not a field here{}", hint(name, &names)),
+        });
+    }
+    for name in schema.required.iter().flatten().filter(|name| !object.contains_key(*name)) {
+        problems.push(SchemaProblem {
+            path: format!("{path}.{name}"),
+            reason: "MissingField",
+            message: "is missing and has no default".into(),
+        });
+    }
+    for (name, schema) in known {
+        if let Some(default) = &schema.default
+            && !object.contains_key(name)
+        {
+            object.insert(name.clone(), default.0.clone());
+        }
+        if let Some(value) = object.get_mut(name) {
+            check(schema, value, &format!("{path}.{name}"), problems);
+        }
+    }
+}
+
+fn has_type(value: &Value, wanted: &str) -> bool {
+    match wanted {
+        "object" => value.is_object(),
+        "array" => value.is_array(),
+        "string" => value.is_string(),
+        "boolean" => value.is_boolean(),
+        "integer" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
+        _ => true,
+    }
+}
+
+fn type_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(number) if number.is_f64() => "number",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+fn with_article(name: &str) -> String {
+    match name {
+        "null" => "null".into(),
+        "object" | "array" | "integer" => format!("an {name}"),
+        name => format!("a {name}"),
+    }
+}
+
+fn bounds(schema: &JSONSchemaProps, value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => {
+            let length = i64::try_from(text.chars().count()).unwrap_or(i64::MAX);
+            if schema.max_length.is_some_and(|max| length > max) {
+                return Some(format!("is {length} characters long; at most {} are allowed", schema.max_length?));
+            }
+            if schema.min_length.is_some_and(|min| length < min) {
+                return Some("must not be empty".into());
+            }
+            if let Some(pattern) = &schema.pattern
+                && !regex_lite::Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(text))
+            {
+                return Some(format!("is `{text}`; must match {pattern}"));
+            }
+            if schema.format.as_deref() == Some("date-time") && text.parse::<jiff::Timestamp>().is_err() {
+                return Some(format!("is `{text}`; must be a time like 2030-12-31T23:59:00Z (RFC 3339)"));
+            }
+            None
+        }
+        Value::Number(number) => {
+            let number = number.as_f64()?;
+            let (min, max) = (schema.minimum.unwrap_or(f64::MIN), schema.maximum.unwrap_or(f64::MAX));
+            (number < min || number > max).then(|| match (schema.minimum, schema.maximum) {
+                (Some(min), Some(max)) => format!("is {number}; must be from {min} to {max}"),
+                (_, _) => format!("is {number}, which is out of range"),
+            })
+        }
+        Value::Array(items) => {
+            let count = i64::try_from(items.len()).unwrap_or(i64::MAX);
+            let max = schema.max_items.filter(|max| count > *max)?;
+            Some(format!("has {count} items; at most {max} are allowed"))
+        }
+        Value::Null | Value::Bool(_) | Value::Object(_) => None,
+    }
+}
+
+/// `; did you mean …?` where one of the names is close.
+fn hint(given: &str, names: &[String]) -> String {
+    let close = names
+        .iter()
+        .map(|name| (distance(&given.to_lowercase(), &name.trim_matches('`').to_lowercase()), name))
+        .filter(|(distance, _)| *distance <= 1 + given.len() / 4)
+        .min();
+    close.map_or_else(String::new, |(_, name)| format!("; did you mean {name}?"))
+}
+
+/// Levenshtein's distance.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut next = vec![i + 1];
+        for (j, (y, pair)) in b.iter().zip(row.windows(2)).enumerate() {
+            let substitute = pair.first().copied().unwrap_or(0) + usize::from(x != *y);
+            let insert = next.get(j).copied().unwrap_or(0) + 1;
+            let delete = pair.last().copied().unwrap_or(0) + 1;
+            next.push(substitute.min(insert).min(delete));
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or(0)
+}
