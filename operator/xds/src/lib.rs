@@ -1,1 +1,21 @@
 //! Wanted proxy to Envoy resources; the delta-xDS connection state machine; the tonic adapter.
+//!
+//! ```text
+//!   ProxyPlan ─▶ render ─▶ World (resources, their versions, the order of changes)
+//!                            │ wakes
+//!   Envoy, filters ◀─▶ server (tonic) ◀─▶ Connection (no sockets)
+//!                            └─▶ Proxies: who is connected, and has acknowledged what
+//! ```
+#![deny(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![forbid(unsafe_code)]
+
+mod connection;
+mod proxies;
+pub mod render;
+mod server;
+mod world;
+
+pub use connection::Connection;
+pub use proxies::{Instance, Proxies, Progress};
+pub use server::{Authenticate, Service, serve};
+pub use world::{SharedWorld, Stored, World, types};

@@ -1,0 +1,65 @@
+//! The filter in the chain, and its configuration resource.
+
+use envoy_types::pb::envoy::config::core::v3::async_data_source::Specifier as AsyncSpecifier;
+use envoy_types::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
+use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
+use envoy_types::pb::envoy::config::core::v3::{
+    AggregatedConfigSource, ApiVersion, AsyncDataSource, ConfigSource, DataSource, ExtensionConfigSource,
+    TypedExtensionConfig,
+};
+use envoy_types::pb::envoy::extensions::filters::http::wasm::v3::Wasm;
+use envoy_types::pb::envoy::extensions::wasm::v3::plugin_config::Vm;
+use envoy_types::pb::envoy::extensions::wasm::v3::{FailurePolicy, PluginConfig, VmConfig};
+use envoy_types::pb::google::protobuf::{Any, BoolValue, BytesValue};
+use prost::Message;
+use sallyport_operator_ir::ProxyPlan;
+
+use super::{FILTER, any};
+
+/// The resource that Envoy asks for by name.
+pub(super) fn extension(plan: &ProxyPlan) -> TypedExtensionConfig {
+    TypedExtensionConfig { name: FILTER.into(), typed_config: Some(any(&wasm(&plan.module, &plan.filter_config))) }
+}
+
+/// How the chain asks for it. Until it is there the default applies: the same filter without any server, which denies
+/// everything.
+pub(super) fn source(plan: &ProxyPlan) -> ExtensionConfigSource {
+    ExtensionConfigSource {
+        config_source: Some(ConfigSource {
+            resource_api_version: ApiVersion::V3.into(),
+            config_source_specifier: Some(ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
+            ..Default::default()
+        }),
+        default_config: Some(any(&wasm(&plan.module, &[]))),
+        apply_default_config_without_warming: false,
+        type_urls: vec!["type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm".into()],
+    }
+}
+
+fn wasm(module: &str, configuration: &[u8]) -> Wasm {
+    let code = DataSource { specifier: Some(Specifier::Filename(module.into())), ..Default::default() };
+    let vm = VmConfig {
+        // One VM per worker for all versions of the configuration: its statics hold the state.
+        vm_id: FILTER.into(),
+        runtime: "envoy.wasm.runtime.v8".into(),
+        code: Some(AsyncDataSource { specifier: Some(AsyncSpecifier::Local(code)) }),
+        ..Default::default()
+    };
+    let configuration = BytesValue { value: configuration.to_vec() };
+    Wasm {
+        config: Some(PluginConfig {
+            name: FILTER.into(),
+            root_id: FILTER.into(),
+            configuration: Some(Any {
+                type_url: "type.googleapis.com/google.protobuf.BytesValue".into(),
+                value: configuration.encode_to_vec(),
+            }),
+            // A VM that trapped is made anew on the next request; it is empty then, and denies until it has synced.
+            failure_policy: FailurePolicy::FailReload.into(),
+            // Without this, a filter that waits for the body hangs the request.
+            allow_on_headers_stop_iteration: Some(BoolValue { value: true }),
+            vm: Some(Vm::VmConfig(vm)),
+            ..Default::default()
+        }),
+    }
+}
