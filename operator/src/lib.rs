@@ -1,1 +1,12 @@
-//! The control plane process: sources, index, xDS server, status.
+//! The control plane process: a source of objects, the index, the xDS server, and who has acknowledged what.
+#![deny(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![forbid(unsafe_code)]
+
+mod admin;
+mod args;
+mod control;
+mod directory;
+mod metrics;
+
+pub use args::Args;
+pub use control::run;

@@ -1,0 +1,206 @@
+//! The loop: directory in, world out.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Context;
+use envoy_types::pb::google::protobuf::Any;
+use prometheus_client::registry::Registry;
+use prost::Message;
+use sallyport_api::Kind;
+use sallyport_api::manifest::ManifestProblem;
+use sallyport_operator_index::{Change, Index, Plan};
+use sallyport_operator_ir::{Address, ProxyPlan};
+use sallyport_operator_xds::{Authenticate, Proxies, Service, SharedWorld, World, render, serve, types};
+use sallyport_policy_proto::{resource, v1};
+use sallyport_resolve::Settings;
+use sallyport_runtime::admin::Readiness;
+use sallyport_runtime::tls::TlsFiles;
+use sallyport_runtime::tokens::Tokens;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::ServerTlsConfig;
+
+use crate::admin::{self, Shared};
+use crate::args::Args;
+use crate::directory::{Directory, Update, changed, watch};
+use crate::metrics::{KindLabel, Metrics};
+
+/// Envoy clusters of the bootstrap.
+const XDS_CLUSTER: &str = "sallyport_control_plane";
+const AUDIT_CLUSTER: &str = "sallyport_ingest";
+
+struct TokenFile(Tokens);
+
+impl Authenticate for TokenFile {
+    fn proxy(&self, token: &str) -> Option<String> {
+        self.0.proxy(token)
+    }
+}
+
+/// Runs until `shutdown`.
+///
+/// # Errors
+/// The directory, a credential or an address cannot be used.
+pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> {
+    anyhow::ensure!(args.config.is_dir(), "{} is no directory; give the one that holds the manifests", args.config.display());
+    let tokens = Tokens::open(&args.tokens).context("tokens of proxies")?;
+    let identity = TlsFiles::within(&args.tls_dir).identity().context("certificate of the control plane")?;
+    let digest_key = match &args.digest_key_file {
+        Some(path) => std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?,
+        None => Vec::new(),
+    };
+    let mut registry = Registry::default();
+    let metrics = Metrics::register(&mut registry);
+    let shared = Shared {
+        world: SharedWorld::default(),
+        proxies: Proxies::default(),
+        index: Arc::new(Mutex::new(Index::new(Settings { cluster: args.cluster_name.clone() }))),
+        problems: Arc::default(),
+    };
+    let readiness = Readiness::default();
+    let mut control = Control { args: args.clone(), digest_key, shared: shared.clone(), metrics: metrics.clone() };
+    let (_watcher, mut events) = watch(&args.config).with_context(|| format!("cannot watch {}", args.config.display()))?;
+    let mut directory = Directory::new(&args.config);
+    control.apply(directory.read().context("cannot read the directory")?, true).await;
+    let ttl = Some(args.config_ttl).filter(|ttl| !ttl.is_zero());
+    let service = Service::new(shared.world.clone(), shared.proxies.clone(), TokenFile(tokens), ttl);
+    let xds = serve(args.listen, service, ServerTlsConfig::new().identity(identity), shutdown.clone().cancelled_owned());
+    let admin = admin::serve(args.admin, shared.clone(), registry, readiness.clone(), metrics, shutdown.clone());
+    readiness.set(true);
+    let watching = async {
+        while changed(&mut events).await {
+            match directory.read() {
+                Ok(update) => control.apply(update, false).await,
+                // The last good state stays.
+                Err(error) => tracing::warn!(%error, "directory cannot be read"),
+            }
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        result = xds => result.map_err(|error| anyhow::anyhow!("xDS server on {}: {error}", args.listen)),
+        result = admin => result.with_context(|| format!("admin server on {}", args.admin)),
+        () = watching => Ok(()),
+        () = shutdown.cancelled() => Ok(()),
+    }
+}
+
+struct Control {
+    args: Args,
+    digest_key: Vec<u8>,
+    shared: Shared,
+    metrics: Metrics,
+}
+
+impl Control {
+    async fn apply(&mut self, update: Update, first: bool) {
+        let known = std::mem::replace(&mut *lock(&self.shared.problems), update.problems.clone());
+        for problem in update.problems.iter().filter(|problem| !known.contains(problem)) {
+            tracing::warn!(reason = problem.reason, "{problem}");
+        }
+        self.metrics.problems.set(i64::try_from(update.problems.len()).unwrap_or(i64::MAX));
+        if !first && update.upserts.is_empty() && update.removals.is_empty() {
+            return;
+        }
+        let (changes, plan) = {
+            let mut index = lock(&self.shared.index);
+            let mut changes = Vec::new();
+            // Servers first: what names them resolves once.
+            let (servers, others): (Vec<_>, Vec<_>) =
+                update.upserts.into_iter().partition(|(object, _)| object.kind() == Kind::Server);
+            for (object, modified) in servers.into_iter().chain(others) {
+                self.count(object.kind());
+                changes.extend(index.upsert(object, Some(modified)));
+            }
+            for key in &update.removals {
+                self.count(key.0);
+                changes.extend(index.remove(key));
+            }
+            let plan = (first || changes.contains(&Change::Plan)).then(|| index.plan());
+            report(&index, &changes);
+            (changes, plan)
+        };
+        let plan = plan.map(|plan| self.proxy_plan(plan));
+        self.shared
+            .world
+            .change(|world| {
+                for change in changes {
+                    apply_access(world, change);
+                }
+                if let Some(plan) = &plan {
+                    render::apply(plan, world);
+                }
+            })
+            .await;
+    }
+
+    fn count(&self, kind: Kind) {
+        self.metrics.changes.get_or_create(&KindLabel { kind: kind.as_str() }).inc();
+    }
+
+    fn proxy_plan(&self, plan: Plan) -> ProxyPlan {
+        let servers: Vec<v1::Server> = plan.servers.iter().map(v1::Server::from).collect();
+        let mut config = v1::FilterConfig {
+            servers,
+            xds_cluster: XDS_CLUSTER.into(),
+            audit_cluster: AUDIT_CLUSTER.into(),
+            proxy: self.args.proxy.clone(),
+            digest_key: self.digest_key.clone(),
+            ..v1::FilterConfig::default()
+        };
+        config.revision = resource::version(&config.encode_to_vec());
+        let listen = &self.args.gateway_listen;
+        ProxyPlan {
+            listen: Address { host: listen.ip().to_string(), port: listen.port() },
+            max_body_bytes: plan.servers.iter().map(|server| server.max_request_bytes).max().unwrap_or(0),
+            routes: plan.routes,
+            upstreams: plan.upstreams,
+            module: absolute(&self.args.wasm),
+            filter_config: config.encode_to_vec(),
+        }
+    }
+}
+
+fn absolute(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf()).display().to_string()
+}
+
+fn apply_access(world: &mut World, change: Change) {
+    let Change::Access((kind, id), encoded) = change else {
+        return;
+    };
+    let type_url = match kind {
+        Kind::Grant => types::GRANT,
+        Kind::Session => types::SESSION,
+        Kind::Server => return,
+    };
+    let body = encoded.map(|e| (Any { type_url: type_url.into(), value: e.bytes }, e.version));
+    world.set(type_url, &id.to_string(), body);
+}
+
+/// Tells of what is wrong with the objects that changed.
+fn report(index: &Index, changes: &[Change]) {
+    for change in changes {
+        let Change::Access(key, _) = change else {
+            continue;
+        };
+        for problem in index.problems().get(key).into_iter().flatten() {
+            tracing::warn!(
+                object = %format_args!("{} {}", key.0.as_str(), key.1), path = problem.path, reason = problem.reason,
+                "{}", problem.message
+            );
+        }
+    }
+    if changes.contains(&Change::Plan) {
+        for (key, problem) in index.problems().iter().filter(|(key, _)| key.0 == Kind::Server).flat_map(|(k, p)| p.iter().map(move |p| (k, p))) {
+            tracing::warn!(object = %format_args!("{} {}", key.0.as_str(), key.1), path = problem.path, reason = problem.reason, "{}", problem.message);
+        }
+    }
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Problems of files, shared.
+pub(crate) type FileProblems = Arc<Mutex<Vec<ManifestProblem>>>;
