@@ -1,1 +1,64 @@
-//! Where audit events are kept and asked for: the traits, and the embedded store.
+//! Where audit events are kept and asked for: the traits that every store implements, and the embedded store.
+#![deny(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![forbid(unsafe_code)]
+
+mod embedded;
+mod envelope;
+mod model;
+mod query;
+
+pub use embedded::{Embedded, Limits};
+pub use envelope::envelope;
+pub use model::{ChainHead, ChainName, Finding, StoredEvent};
+pub use query::{Filter, Page, Stats, Summary};
+
+use async_trait::async_trait;
+
+/// Why a store did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database refused.
+    #[error("event store: {0}")]
+    Database(#[from] rusqlite::Error),
+    /// The file is of a newer version, or none of ours.
+    #[error("event store {path} has schema {found}, this program knows {known}; use the program that wrote it")]
+    Schema {
+        /// The file.
+        path: String,
+        /// Its version.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
+    /// The cursor is none of ours.
+    #[error("cursor is not valid; take it from `next` of an earlier answer")]
+    Cursor,
+    /// The store's thread is gone.
+    #[error("event store has stopped")]
+    Stopped,
+}
+
+/// Takes events.
+#[async_trait]
+pub trait EventSink: Send + Sync {
+    /// Stores events; when this returns they are durable. Ones that are stored already are passed over.
+    async fn append(&self, events: Vec<StoredEvent>, findings: Vec<Finding>) -> Result<(), StoreError>;
+
+    /// Where each known chain stands.
+    async fn heads(&self) -> Result<Vec<ChainHead>, StoreError>;
+}
+
+/// Answers questions about events.
+#[async_trait]
+pub trait EventStore: Send + Sync {
+    /// Events that match, newest first, as envelopes.
+    async fn events(&self, filter: Filter, limit: u32, cursor: Option<String>) -> Result<Page, StoreError>;
+    /// How many there are.
+    async fn stats(&self) -> Result<Stats, StoreError>;
+    /// Sources, with how many events each has.
+    async fn sources(&self) -> Result<Vec<(String, u64)>, StoreError>;
+    /// Types, with how many events each has.
+    async fn event_types(&self) -> Result<Vec<(String, u64)>, StoreError>;
+    /// The newest event's source, type and time.
+    async fn summary(&self) -> Result<Summary, StoreError>;
+}

@@ -1,0 +1,111 @@
+//! Events as JSON envelopes: `timestamp, trace_id, source, event_type, payload`.
+
+use sallyport_audit_proto::event_id;
+use sallyport_audit_proto::v1::{AuditEvent, Phase};
+use serde_json::{Map, Value, json};
+
+use crate::model::ChainName;
+
+/// Type of events about requests.
+pub(crate) const REQUEST: &str = "mcp.request";
+
+/// Source of a server's events.
+pub(crate) fn source(event: &AuditEvent) -> String {
+    if event.server.is_empty() { "gateway".into() } else { format!("{}-gateway", event.server) }
+}
+
+/// `allow` or `deny`; an outcome told after its verdict has none of its own.
+pub(crate) fn decision(event: &AuditEvent) -> Option<&'static str> {
+    match event.phase() {
+        Phase::Outcome => None,
+        Phase::Complete | Phase::Decision | Phase::Unspecified => Some(if event.allowed { "allow" } else { "deny" }),
+    }
+}
+
+pub(crate) fn timestamp(nanos: u64) -> String {
+    let time = jiff::Timestamp::from_nanosecond(i128::from(nanos)).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    format!("{time:.9}")
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The envelope of an event. Empty fields are left out.
+pub fn envelope(chain: &ChainName, hash: &[u8], event: &AuditEvent) -> Value {
+    let id = <[u8; 16]>::try_from(event.event_id.as_slice()).map(|id| event_id::text(&id)).unwrap_or_default();
+    let phase = match event.phase() {
+        Phase::Complete | Phase::Unspecified => "complete",
+        Phase::Decision => "decision",
+        Phase::Outcome => "outcome",
+    };
+    let texts = [
+        ("event_id", id.as_str()),
+        ("phase", phase),
+        ("method", &event.http_method),
+        ("path", &event.path),
+        ("server", &event.server),
+        ("namespace", &event.namespace),
+        ("team_id", &event.team_id),
+        ("cluster", &event.cluster),
+        ("human_id", &event.human_id),
+        ("agent_id", &event.agent_id),
+        ("subject_team_id", &event.subject_team_id),
+        ("session_id", &event.session_id),
+        ("decision", decision(event).unwrap_or_default()),
+        ("reason", &event.reason),
+        ("would_deny", &event.would_deny),
+        ("policy_version", &event.policy_version),
+        ("rpc_method", &event.rpc_method),
+        ("rpc_id", &event.rpc_id),
+        ("tool_name", &event.tool_name),
+        ("target", &event.target),
+        ("era", &event.era),
+        ("protocol_version", &event.protocol_version),
+        ("mcp_session_id", &event.mcp_session_id),
+        ("required_trust", &event.required_trust),
+        ("admin_trust", &event.admin_trust),
+        ("consented_trust", &event.consented_trust),
+        ("effective_trust", &event.effective_trust),
+        ("required_side_effect", &event.required_side_effect),
+        ("risk_level", &event.risk_level),
+    ];
+    let mut payload: Map<String, Value> =
+        texts.into_iter().filter(|(_, text)| !text.is_empty()).map(|(name, text)| (name.into(), text.into())).collect();
+    for (field, reference) in [("matched_grant", &event.matched_grant), ("matched_session", &event.matched_session)] {
+        if let Some((namespace, name)) = reference.split_once('/') {
+            payload.insert(field.into(), name.into());
+            payload.insert(format!("{field}_namespace"), namespace.into());
+        }
+    }
+    if !event.arguments_digest.is_empty() {
+        payload.insert("arguments_digest".into(), hex(&event.arguments_digest).into());
+    }
+    if event.phase() != Phase::Decision {
+        payload.insert("status".into(), event.status.into());
+        payload.insert("latency_ms".into(), (event.latency_micros / 1000).into());
+        payload.insert("latency_us".into(), event.latency_micros.into());
+        payload.insert("bytes_out".into(), event.bytes_out.into());
+    }
+    if event.cut {
+        payload.insert("cut".into(), true.into());
+    }
+    if event.decision_seq > 0 {
+        payload.insert("decision_seq".into(), event.decision_seq.into());
+    }
+    payload.insert("bytes_in".into(), event.bytes_in.into());
+    payload.insert(
+        "chain".into(),
+        json!({
+            "proxy": chain.proxy, "worker": chain.worker, "epoch": chain.epoch.to_string(), "seq": event.seq,
+            "prev_hash": hex(&event.prev_hash), "hash": hex(hash),
+        }),
+    );
+    let mut envelope = json!({
+        "timestamp": timestamp(event.time_unix_nanos), "source": source(event), "event_type": REQUEST, "payload": payload,
+    });
+    if let Some(object) = envelope.as_object_mut().filter(|_| !event.trace_id.is_empty()) {
+        object.insert("trace_id".into(), event.trace_id.as_str().into());
+    }
+    envelope
+}

@@ -1,0 +1,30 @@
+//! Flags.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Runs the audit ingest with the embedded store.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Address of the gRPC service.
+    #[arg(long, default_value = "127.0.0.1:18001")]
+    pub listen: SocketAddr,
+    /// Address of health and metrics.
+    #[arg(long, default_value = "127.0.0.1:18003")]
+    pub admin: SocketAddr,
+    /// File of the event store.
+    #[arg(long)]
+    pub db: PathBuf,
+    /// Folder with server.pem and server.key.
+    #[arg(long)]
+    pub tls_dir: PathBuf,
+    /// File of proxy names by token digest.
+    #[arg(long)]
+    pub tokens: PathBuf,
+    /// Largest store, in megabytes; beyond it the oldest events go.
+    #[arg(long, default_value_t = 4096)]
+    pub max_megabytes: u64,
+    /// Longest age of an event, in days.
+    #[arg(long, default_value_t = 90)]
+    pub max_days: u32,
+}

@@ -1,0 +1,98 @@
+//! A batch against its chain. Pure.
+
+use prost::Message;
+use sallyport_audit_proto::chain::{Head, Link, Verifier};
+use sallyport_audit_proto::v1::{AuditEvent, EmitRequest};
+use sallyport_event_store::{ChainName, Finding, StoredEvent};
+
+/// A batch, checked.
+#[derive(Debug)]
+pub(crate) struct Checked {
+    /// Events to store.
+    pub(crate) events: Vec<StoredEvent>,
+    /// What is wrong with the chain.
+    pub(crate) findings: Vec<Finding>,
+    /// Events that are known.
+    pub(crate) duplicates: u32,
+    /// Where the chain stands after it.
+    pub(crate) head: Head,
+}
+
+/// Event `index` is none.
+#[derive(Debug, thiserror::Error)]
+#[error("events[{index}] is not a sallyport.audit.v1.AuditEvent with a sequence: {reason}")]
+pub(crate) struct NotAnEvent {
+    index: usize,
+    reason: String,
+}
+
+/// Checks `request` against `head`, where the chain stands; none: it is new. `nanos` since 1970 is now.
+pub(crate) fn check(request: EmitRequest, head: Option<Head>, nanos: u64) -> Result<Checked, NotAnEvent> {
+    let chain = ChainName { proxy: request.proxy, worker: request.worker, epoch: request.epoch };
+    let mut verifier =
+        head.map_or_else(|| Verifier::begin(&chain.proxy, chain.worker, chain.epoch), Verifier::from);
+    let mut checked = Checked { events: Vec::new(), findings: Vec::new(), duplicates: 0, head: verifier.head() };
+    for (index, bytes) in request.events.into_iter().enumerate() {
+        let not_an_event = |reason: String| NotAnEvent { index, reason };
+        let event = AuditEvent::decode(bytes.as_slice()).map_err(|error| not_an_event(error.to_string()))?;
+        if event.seq == 0 {
+            return Err(not_an_event("seq is 0".into()));
+        }
+        let mut find = |event_type, from, to| checked.findings.push(Finding { chain: chain.clone(), event_type, from, to, nanos });
+        match verifier.take(event.seq, &event.prev_hash, event.dropped_before, &bytes) {
+            Link::Known => {
+                checked.duplicates += 1;
+                continue;
+            }
+            Link::Follows => {}
+            Link::Gap { from, to, announced } if announced > 0 => find("audit.dropped", from, to),
+            Link::Gap { from, to, announced: _ } => find("audit.gap", from, to),
+            Link::Broken => find("audit.broken", event.seq, event.seq),
+        }
+        checked.events.push(StoredEvent { chain: chain.clone(), hash: verifier.head().hash, bytes, event });
+    }
+    checked.head = verifier.head();
+    Ok(checked)
+}
+
+#[cfg(test)]
+mod tests {
+    use sallyport_audit_proto::chain;
+
+    use super::*;
+
+    fn event(seq: u64, prev_hash: [u8; 32]) -> Vec<u8> {
+        AuditEvent { seq, prev_hash: prev_hash.to_vec(), ..AuditEvent::default() }.encode_to_vec()
+    }
+
+    fn request(events: Vec<Vec<u8>>) -> EmitRequest {
+        EmitRequest { proxy: "p".into(), worker: 1, epoch: 2, events, dropped_total: 0 }
+    }
+
+    #[test]
+    fn a_batch_sent_again_with_more_stores_only_what_is_new() {
+        let first = event(1, chain::genesis("p", 1, 2));
+        let second = event(2, chain::hash(&first));
+        let one = check(request(vec![first.clone()]), None, 0).unwrap();
+        let two = check(request(vec![first, second]), Some(one.head), 0).unwrap();
+        assert_eq!((two.duplicates, two.events.len(), two.findings.len()), (1, 1, 0));
+        assert_eq!(two.head.seq, 2);
+    }
+
+    #[test]
+    fn a_hole_and_an_alteration_are_found() {
+        let first = event(1, chain::genesis("p", 1, 2));
+        let fourth = event(4, [9; 32]);
+        let fifth = event(5, [9; 32]);
+        let checked = check(request(vec![first, fourth, fifth]), None, 0).unwrap();
+        let found: Vec<_> = checked.findings.iter().map(|f| (f.event_type, f.from, f.to)).collect();
+        assert_eq!(found, [("audit.gap", 2, 3), ("audit.broken", 5, 5)]);
+        assert_eq!(checked.events.len(), 3, "what arrived is kept all the same");
+    }
+
+    #[test]
+    fn a_batch_with_something_else_in_it_is_refused_whole() {
+        let error = check(request(vec![event(1, [0; 32]), vec![0xff]]), None, 0).unwrap_err();
+        assert!(error.to_string().starts_with("events[1]"));
+    }
+}
