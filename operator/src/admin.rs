@@ -5,19 +5,19 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
 use prometheus_client::registry::Registry;
-use sallyport_operator_index::Index;
-use sallyport_operator_xds::{Progress, Proxies, SharedWorld, types};
-use sallyport_resolve::Severity;
+use sallyport_operator_index::{Index, Key};
+use sallyport_operator_xds::{Proxies, SharedWorld, World, types};
+use sallyport_resolve::{Problem, Severity};
 use sallyport_runtime::admin::Readiness;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::control::{FileProblems, lock};
-use crate::metrics::Metrics;
 
 /// Longest wait for acknowledgements.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
@@ -37,21 +37,12 @@ pub(crate) async fn serve(
     shared: Shared,
     registry: Registry,
     readiness: Readiness,
-    metrics: Metrics,
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
-    let counted = shared.proxies.clone();
-    let mut bell = counted.bell();
-    tokio::spawn(async move {
-        while bell.changed().await.is_ok() {
-            let all = counted.all();
-            metrics.connected.set(i64::try_from(all.len()).unwrap_or(i64::MAX));
-            metrics.refusals.set(all.values().map(|i| i64::try_from(i.refusals).unwrap_or(i64::MAX)).sum());
-        }
-    });
     let router = Router::new()
         .route("/v1/proxies", get(proxies))
         .route("/v1/enforcement/{kind}/{namespace}/{name}", get(enforcement))
+        .route("/v1/objects", get(objects))
         .route("/v1/problems", get(problems))
         .with_state(shared);
     sallyport_runtime::admin::serve(address, registry, readiness, router, shutdown).await
@@ -65,10 +56,16 @@ async fn proxies(State(shared): State<Shared>) -> Json<Value> {
         .into_values()
         .map(|i| {
             let connected = i.connected_at.duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs());
+            let refused: Vec<Value> = i
+                .refused
+                .iter()
+                .map(|((kind, name), reason)| json!({ "type": kind, "name": name, "reason": reason }))
+                .collect();
             json!({
                 "proxy": i.proxy, "node": i.node, "kind": if i.is_filter { "filter" } else { "envoy" },
-                "connectedAt": connected, "acknowledgedGrants": i.grants, "acknowledgedSessions": i.sessions,
-                "refusals": i.refusals, "lastRefusal": i.last_refusal,
+                "connected": i.is_connected, "connectedAt": connected,
+                "acknowledgedGrants": i.grants, "acknowledgedSessions": i.sessions,
+                "sent": i.sent, "acknowledgements": i.acknowledgements, "refusals": i.refusals, "refused": refused,
             })
         })
         .collect();
@@ -86,8 +83,15 @@ async fn enforcement(
     State(shared): State<Shared>,
     Path((kind, namespace, name)): Path<(String, String, String)>,
     Query(wait): Query<Wait>,
-) -> Json<Value> {
-    let type_url = if kind == "grants" { types::GRANT } else { types::SESSION };
+) -> Result<Json<Value>, (StatusCode, Json<Value>)> {
+    let type_url = match kind.as_str() {
+        "grants" => types::GRANT,
+        "sessions" => types::SESSION,
+        _ => {
+            let message = format!("nothing is known of `{kind}`; ask for grants or sessions");
+            return Err((StatusCode::NOT_FOUND, Json(json!({ "error": "not_found", "message": message }))));
+        }
+    };
     let name = format!("{namespace}/{name}");
     let began = Instant::now();
     let timeout = Duration::from_millis(wait.timeout_ms.unwrap_or(0)).min(LONGEST_WAIT);
@@ -95,26 +99,26 @@ async fn enforcement(
     loop {
         changes.mark_unchanged();
         answers.mark_unchanged();
-        let (seq, version) = shared
-            .world
-            .read(|world| {
-                let version = world.find(type_url, &name).map(|stored| stored.version.clone());
-                (world.last_change(type_url, &name), version)
-            })
-            .await;
-        let as_wanted = wait.version.is_none() || wait.version == version;
-        let progress = seq.filter(|_| as_wanted).map_or_else(
-            || Progress { of: shared.proxies.progress(type_url, 0).of, ..Progress::default() },
-            |seq| shared.proxies.progress(type_url, seq),
-        );
-        let complete = as_wanted && seq.is_some() && progress.enforced == progress.of;
+        let look = |world: &World| {
+            let version = world.find(type_url, &name).map(|stored| stored.version.clone());
+            (world.last_change(type_url, &name), version)
+        };
+        let (seq, version) = shared.world.read(look).await;
+        let is_wanted = wait.version.is_none() || wait.version == version;
+        let progress = match seq.filter(|_| is_wanted) {
+            Some(seq) => shared.proxies.progress(type_url, &name, seq),
+            // Nobody can enforce what has not come here yet.
+            None => shared.proxies.progress(type_url, &name, u64::MAX),
+        };
+        // Where no filter is connected, nobody knows what is enforced.
+        let complete = is_wanted && seq.is_some() && progress.of > 0 && progress.enforced == progress.of;
         let left = timeout.saturating_sub(began.elapsed());
         if complete || left.is_zero() {
-            return Json(json!({
+            return Ok(Json(json!({
                 "version": version, "present": version.is_some(), "complete": complete,
                 "enforced": progress.enforced, "of": progress.of, "pending": progress.pending,
                 "millis": began.elapsed().as_secs_f64() * 1e3,
-            }));
+            })));
         }
         tokio::select! {
             _ = changes.changed() => {}
@@ -122,6 +126,29 @@ async fn enforcement(
             () = tokio::time::sleep(left) => {}
         }
     }
+}
+
+async fn objects(State(shared): State<Shared>) -> Json<Value> {
+    let index = lock(&shared.index);
+    let object = |key: Key| {
+        let problems: Vec<Value> =
+            index.problems().get(&key).into_iter().flatten().map(problem_json).collect();
+        let has_effect = !problems.iter().any(|problem| problem["severity"] == "error");
+        let (kind, id) = key;
+        json!({
+            "kind": kind.as_str(), "namespace": id.namespace, "name": id.name, "accepted": has_effect,
+            "problems": problems,
+        })
+    };
+    Json(json!({ "objects": index.keys().map(object).collect::<Vec<_>>() }))
+}
+
+fn problem_json(problem: &Problem) -> Value {
+    let severity = match problem.severity {
+        Severity::Warning => "warning",
+        Severity::Error => "error",
+    };
+    json!({ "severity": severity, "path": problem.path, "reason": problem.reason, "message": problem.message })
 }
 
 async fn problems(State(shared): State<Shared>) -> Json<Value> {
@@ -135,15 +162,12 @@ async fn problems(State(shared): State<Shared>) -> Json<Value> {
         .problems()
         .iter()
         .flat_map(|(key, problems)| problems.iter().map(move |problem| (key, problem)))
-        .map(|((kind, id), p)| {
-            let severity = match p.severity {
-                Severity::Warning => "warning",
-                Severity::Error => "error",
-            };
-            json!({
-                "kind": kind.as_str(), "namespace": id.namespace, "name": id.name, "severity": severity,
-                "path": p.path, "reason": p.reason, "message": p.message,
-            })
+        .map(|((kind, id), problem)| {
+            let mut value = problem_json(problem);
+            value["kind"] = kind.as_str().into();
+            value["namespace"] = id.namespace.as_str().into();
+            value["name"] = id.name.as_str().into();
+            value
         })
         .collect();
     Json(json!({ "files": files, "objects": objects }))

@@ -38,9 +38,9 @@ pub struct Args {
     #[arg(long)]
     pub digest_key_file: Option<PathBuf>,
     /// How long a proxy goes on with its filter configuration while the control plane is silent, in seconds; after
-    /// that it denies everything. 0: for ever.
-    #[arg(long, default_value = "0", value_parser = seconds)]
-    pub config_ttl: Duration,
+    /// that it denies everything until the control plane is back. 0: for ever.
+    #[arg(long, default_value = "3600", value_parser = seconds)]
+    pub ecds_ttl: Duration,
 }
 
 fn seconds(text: &str) -> Result<Duration, std::num::ParseIntError> {

@@ -11,7 +11,7 @@ use sallyport_api::Kind;
 use sallyport_api::manifest::ManifestProblem;
 use sallyport_operator_index::{Change, Index, Plan};
 use sallyport_operator_ir::{Address, ProxyPlan};
-use sallyport_operator_xds::{Authenticate, Proxies, Service, SharedWorld, World, render, serve, types};
+use sallyport_operator_xds::{Admission, Admit, Proxies, Service, SharedWorld, World, render, serve, types};
 use sallyport_policy_proto::{resource, v1};
 use sallyport_resolve::Settings;
 use sallyport_runtime::admin::Readiness;
@@ -22,18 +22,28 @@ use tonic::transport::ServerTlsConfig;
 
 use crate::admin::{self, Shared};
 use crate::args::Args;
-use crate::directory::{Directory, Update, changed, watch};
+use crate::directory::{Directory, Dirty, Update};
 use crate::metrics::{KindLabel, Metrics};
+use crate::watch::Watch;
 
 /// Envoy clusters of the bootstrap.
 const XDS_CLUSTER: &str = "sallyport_control_plane";
 const AUDIT_CLUSTER: &str = "sallyport_ingest";
 
-struct TokenFile(Tokens);
+/// Tokens of proxies, and the one proxy that this control plane configures.
+struct Credentials {
+    tokens: Tokens,
+    proxy: String,
+    world: SharedWorld,
+}
 
-impl Authenticate for TokenFile {
-    fn proxy(&self, token: &str) -> Option<String> {
-        self.0.proxy(token)
+impl Admit for Credentials {
+    fn admit(&self, token: &str) -> Admission {
+        match self.tokens.proxy(token) {
+            None => Admission::Unknown,
+            Some(proxy) if proxy == self.proxy => Admission::Served(proxy, self.world.clone()),
+            Some(proxy) => Admission::NotServed(proxy),
+        }
     }
 }
 
@@ -42,7 +52,11 @@ impl Authenticate for TokenFile {
 /// # Errors
 /// The directory, a credential or an address cannot be used.
 pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> {
-    anyhow::ensure!(args.config.is_dir(), "{} is no directory; give the one that holds the manifests", args.config.display());
+    anyhow::ensure!(
+        args.config.is_dir(),
+        "{} is no directory; give the one that holds the manifests",
+        args.config.display()
+    );
     let tokens = Tokens::open(&args.tokens).context("tokens of proxies")?;
     let identity = TlsFiles::within(&args.tls_dir).identity().context("certificate of the control plane")?;
     let digest_key = match &args.digest_key_file {
@@ -58,29 +72,36 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         problems: Arc::default(),
     };
     let readiness = Readiness::default();
-    let mut control = Control { args: args.clone(), digest_key, shared: shared.clone(), metrics: metrics.clone() };
-    let (_watcher, mut events) = watch(&args.config).with_context(|| format!("cannot watch {}", args.config.display()))?;
+    let mut control =
+        Control { args: args.clone(), digest_key, shared: shared.clone(), metrics: metrics.clone() };
+    // Watching begins before reading, so that nothing falls between.
+    let mut watch =
+        Watch::new(&args.config).with_context(|| format!("cannot watch {}", args.config.display()))?;
     let mut directory = Directory::new(&args.config);
-    control.apply(directory.read().context("cannot read the directory")?, true).await;
-    let ttl = Some(args.config_ttl).filter(|ttl| !ttl.is_zero());
-    let service = Service::new(shared.world.clone(), shared.proxies.clone(), TokenFile(tokens), ttl);
-    let xds = serve(args.listen, service, ServerTlsConfig::new().identity(identity), shutdown.clone().cancelled_owned());
-    let admin = admin::serve(args.admin, shared.clone(), registry, readiness.clone(), metrics, shutdown.clone());
+    control.apply(directory.read(&Dirty::All).context("cannot read the directory")?, true).await;
+    let ttl = Some(args.ecds_ttl).filter(|ttl| !ttl.is_zero());
+    let credentials = Credentials { tokens, proxy: args.proxy.clone(), world: shared.world.clone() };
+    let service = Service::new(shared.proxies.clone(), credentials, ttl);
+    let tls = ServerTlsConfig::new().identity(identity);
+    let xds = serve(args.listen, service, tls, shutdown.clone().cancelled_owned());
+    let following = metrics.follow(shared.world.clone(), shared.proxies.clone(), shutdown.clone());
+    let admin = admin::serve(args.admin, shared, registry, readiness.clone(), shutdown.clone());
     readiness.set(true);
+    tracing::info!(config = %args.config.display(), xds = %args.listen, admin = %args.admin, "control plane ready");
     let watching = async {
-        while changed(&mut events).await {
-            match directory.read() {
+        loop {
+            match directory.read(&watch.changed().await) {
                 Ok(update) => control.apply(update, false).await,
                 // The last good state stays.
                 Err(error) => tracing::warn!(%error, "directory cannot be read"),
             }
         }
-        std::future::pending::<()>().await;
     };
     tokio::select! {
         result = xds => result.map_err(|error| anyhow::anyhow!("xDS server on {}: {error}", args.listen)),
         result = admin => result.with_context(|| format!("admin server on {}", args.admin)),
         () = watching => Ok(()),
+        () = following => Ok(()),
         () = shutdown.cancelled() => Ok(()),
     }
 }
@@ -180,20 +201,18 @@ fn apply_access(world: &mut World, change: Change) {
 
 /// Tells of what is wrong with the objects that changed.
 fn report(index: &Index, changes: &[Change]) {
-    for change in changes {
-        let Change::Access(key, _) = change else {
-            continue;
-        };
+    let servers = changes.contains(&Change::Plan);
+    let accesses = changes.iter().filter_map(|change| match change {
+        Change::Access(key, _) => Some(key),
+        Change::Plan => None,
+    });
+    let all = index.problems().keys().filter(|key| servers && key.0 == Kind::Server);
+    for key in accesses.chain(all) {
         for problem in index.problems().get(key).into_iter().flatten() {
             tracing::warn!(
                 object = %format_args!("{} {}", key.0.as_str(), key.1), path = problem.path, reason = problem.reason,
                 "{}", problem.message
             );
-        }
-    }
-    if changes.contains(&Change::Plan) {
-        for (key, problem) in index.problems().iter().filter(|(key, _)| key.0 == Kind::Server).flat_map(|(k, p)| p.iter().map(move |p| (k, p))) {
-            tracing::warn!(object = %format_args!("{} {}", key.0.as_str(), key.1), path = problem.path, reason = problem.reason, "{}", problem.message);
         }
     }
 }

@@ -1,21 +1,29 @@
-//! The directory source: manifests in files, watched.
+//! The directory source: manifests in files.
 //!
 //! Guarantees: only files that changed are read again; a file or document that became bad is reported, and the
-//! objects it held stay as they were; a deleted file takes its objects with it.
+//! objects it held stay as they were; a deleted file takes its objects with it; of two files that hold the same
+//! object, the first by path counts, whatever was written last.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::time::SystemTime;
 
-use notify::{RecursiveMode, Watcher};
+use sallyport_api::Object;
 use sallyport_api::manifest::{ManifestProblem, load_str};
-use sallyport_api::{Kind, Object};
 use sallyport_operator_index::Key;
 use sallyport_policy::ObjectId;
-use tokio::sync::mpsc;
 
-/// Events of one save come in a burst; so long we wait for the rest of it.
-const SETTLE: Duration = Duration::from_millis(2);
+/// What to look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Dirty {
+    /// Everything whose file looks different.
+    All,
+    /// These files, whatever they look like.
+    Files(BTreeSet<PathBuf>),
+}
 
 /// What a reading of the directory found.
 #[derive(Debug, Default)]
@@ -28,12 +36,24 @@ pub(crate) struct Update {
     pub(crate) problems: Vec<ManifestProblem>,
 }
 
+/// An object, and the time of its file when it came to be so, in seconds since 1970.
 #[derive(Debug)]
-struct FileState {
+struct Entry {
+    object: Object,
+    modified: i64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
     modified: SystemTime,
     size: u64,
-    objects: BTreeMap<Key, Object>,
-    problems: Vec<ManifestProblem>,
+    inode: u64,
+}
+
+#[derive(Debug)]
+struct FileState {
+    stamp: Stamp,
+    entries: BTreeMap<Key, Arc<Entry>>,
 }
 
 /// The directory as it was last read.
@@ -41,181 +61,224 @@ struct FileState {
 pub(crate) struct Directory {
     root: PathBuf,
     files: BTreeMap<PathBuf, FileState>,
+    /// Problems of the files that have some.
+    problems: BTreeMap<PathBuf, Vec<ManifestProblem>>,
+    /// Files by the object that they hold.
+    holders: BTreeMap<Key, BTreeSet<PathBuf>>,
+    /// Objects that more than one file holds.
+    contested: BTreeSet<Key>,
+    /// Objects as they were told last.
+    told: BTreeMap<Key, Arc<Entry>>,
 }
 
 impl Directory {
     pub(crate) fn new(root: &Path) -> Self {
-        Self { root: root.to_path_buf(), files: BTreeMap::new() }
+        Self {
+            root: root.to_path_buf(),
+            files: BTreeMap::new(),
+            problems: BTreeMap::new(),
+            holders: BTreeMap::new(),
+            contested: BTreeSet::new(),
+            told: BTreeMap::new(),
+        }
     }
 
     /// Reads what changed since the last time.
-    pub(crate) fn read(&mut self) -> std::io::Result<Update> {
-        let mut found = BTreeMap::new();
-        list(&self.root, &mut found)?;
-        let mut update = Update::default();
-        let gone: Vec<PathBuf> = self.files.keys().filter(|path| !found.contains_key(*path)).cloned().collect();
-        let mut removed: BTreeSet<Key> = BTreeSet::new();
-        for path in gone {
-            removed.extend(self.files.remove(&path).into_iter().flat_map(|file| file.objects.into_keys()));
-        }
-        for (path, (modified, size)) in found {
-            if self.files.get(&path).is_some_and(|file| file.modified == modified && file.size == size) {
-                continue;
+    pub(crate) fn read(&mut self, dirty: &Dirty) -> io::Result<Update> {
+        let mut touched = BTreeSet::new();
+        match dirty {
+            Dirty::All => {
+                let mut found = BTreeMap::new();
+                list(&self.root, &mut found)?;
+                let gone: Vec<PathBuf> =
+                    self.files.keys().filter(|path| !found.contains_key(*path)).cloned().collect();
+                for path in gone {
+                    self.replace(&path, None, &mut touched);
+                }
+                for (path, stamp) in found {
+                    if self.files.get(&path).is_none_or(|file| file.stamp != stamp) {
+                        self.read_file(&path, stamp, &mut touched);
+                    }
+                }
             }
-            removed.extend(self.read_file(&path, modified, size, &mut update));
+            Dirty::Files(paths) => {
+                for path in paths {
+                    if !is_manifest(&self.root, path) {
+                        continue;
+                    }
+                    match std::fs::metadata(path).and_then(|metadata| stamp(&metadata)) {
+                        Ok(stamp) => self.read_file(path, stamp, &mut touched),
+                        Err(_) => self.replace(path, None, &mut touched),
+                    }
+                }
+            }
         }
-        // An object that moved to another file is not gone.
-        removed.retain(|key| !self.files.values().any(|file| file.objects.contains_key(key)));
-        update.removals = removed.into_iter().collect();
-        update.problems = self.files.values().flat_map(|file| file.problems.clone()).collect();
-        update.problems.extend(self.duplicates());
-        Ok(update)
+        Ok(self.tell(touched))
     }
 
-    /// Reads one file; answers with the objects that it holds no more.
-    fn read_file(&mut self, path: &Path, modified: SystemTime, size: u64, update: &mut Update) -> Vec<Key> {
-        let name = path.strip_prefix(&self.root).unwrap_or(path).display().to_string();
+    fn read_file(&mut self, path: &Path, stamp: Stamp, touched: &mut BTreeSet<Key>) {
+        let name = self.name(path);
         let (loaded, problems) = match std::fs::read_to_string(path) {
             Ok(text) => load_str(&name, &text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return self.replace(path, None, touched);
+            }
             Err(error) => {
                 let message = format!("cannot be read: {error}");
                 let (object, path) = (String::new(), String::new());
-                (Vec::new(), vec![ManifestProblem { file: name, line: 1, object, path, reason: "Unreadable", message }])
+                (
+                    Vec::new(),
+                    vec![ManifestProblem {
+                        file: name,
+                        line: 1,
+                        object,
+                        path,
+                        reason: "Unreadable",
+                        message,
+                    }],
+                )
             }
         };
-        let before = self.files.remove(path).map(|file| file.objects).unwrap_or_default();
-        let seconds = modified.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
-        let mut objects = BTreeMap::new();
+        let before = self.files.get(path).map(|file| &file.entries);
+        let seconds = stamp.modified.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        let modified = i64::try_from(seconds).unwrap_or(i64::MAX);
+        let mut entries = BTreeMap::new();
         for loaded in loaded {
             let (namespace, name) = loaded.object.id();
             let key = (loaded.object.kind(), ObjectId::new(namespace, name));
-            if before.get(&key) != Some(&loaded.object) {
-                update.upserts.push((loaded.object.clone(), i64::try_from(seconds).unwrap_or(i64::MAX)));
-            }
-            objects.insert(key, loaded.object);
+            let same =
+                before.and_then(|before| before.get(&key)).filter(|entry| entry.object == loaded.object);
+            let entry = same.cloned().unwrap_or_else(|| Arc::new(Entry { object: loaded.object, modified }));
+            entries.insert(key, entry);
         }
-        let missing: Vec<Key> = before.keys().filter(|key| !objects.contains_key(*key)).cloned().collect();
-        // While something in the file cannot be read, nobody knows that an object was meant to go.
-        let kept = if problems.is_empty() { Vec::new() } else { missing.clone() };
-        for key in &kept {
-            if let Some(object) = before.get(key) {
-                objects.insert(key.clone(), object.clone());
+        if !problems.is_empty() {
+            // While something in the file cannot be read, nobody knows that an object was meant to go.
+            for (key, entry) in before.into_iter().flatten() {
+                entries.entry(key.clone()).or_insert_with(|| entry.clone());
             }
         }
-        self.files.insert(path.to_path_buf(), FileState { modified, size, objects, problems });
-        if kept.is_empty() { missing } else { Vec::new() }
+        self.replace(path, Some(FileState { stamp, entries }), touched);
+        if !problems.is_empty() {
+            self.problems.insert(path.to_path_buf(), problems);
+        }
     }
 
-    fn duplicates(&self) -> Vec<ManifestProblem> {
-        let mut first: BTreeMap<&Key, &Path> = BTreeMap::new();
-        let mut problems = Vec::new();
-        for (path, key) in self.files.iter().flat_map(|(path, file)| file.objects.keys().map(move |key| (path, key))) {
-            if let Some(other) = first.insert(key, path) {
-                problems.push(ManifestProblem {
-                    file: path.strip_prefix(&self.root).unwrap_or(path).display().to_string(),
-                    line: 1,
-                    object: format!("{} {}", kind_name(key.0), key.1),
-                    path: String::new(),
-                    reason: "Duplicate",
-                    message: format!("is also in {}; keep one", other.strip_prefix(&self.root).unwrap_or(other).display()),
-                });
+    /// Puts a file's new state in place of the old; none: the file is gone.
+    fn replace(&mut self, path: &Path, state: Option<FileState>, touched: &mut BTreeSet<Key>) {
+        self.problems.remove(path);
+        let before = self.files.remove(path).map(|file| file.entries).unwrap_or_default();
+        for key in before.into_keys() {
+            if let Some(holders) = self.holders.get_mut(&key) {
+                holders.remove(path);
+            }
+            touched.insert(key);
+        }
+        if let Some(state) = state {
+            for key in state.entries.keys() {
+                self.holders.entry(key.clone()).or_default().insert(path.to_path_buf());
+                touched.insert(key.clone());
+            }
+            self.files.insert(path.to_path_buf(), state);
+        }
+    }
+
+    /// Compares what was touched with what was told.
+    fn tell(&mut self, touched: BTreeSet<Key>) -> Update {
+        let mut update = Update::default();
+        for key in touched {
+            let holders = self.holders.get(&key).map_or(0, BTreeSet::len);
+            match holders {
+                0 => {
+                    self.holders.remove(&key);
+                    self.contested.remove(&key)
+                }
+                1 => self.contested.remove(&key),
+                _ => self.contested.insert(key.clone()),
+            };
+            let first = self.holders.get(&key).and_then(BTreeSet::first);
+            let entry = first.and_then(|path| self.files.get(path)?.entries.get(&key)).cloned();
+            match (entry, self.told.get(&key)) {
+                (Some(entry), Some(told)) if entry.object == told.object => {}
+                (Some(entry), _) => {
+                    update.upserts.push((entry.object.clone(), entry.modified));
+                    self.told.insert(key, entry);
+                }
+                (None, _) => {
+                    if self.told.remove(&key).is_some() {
+                        update.removals.push(key);
+                    }
+                }
             }
         }
-        problems
+        update.problems = self.problems.values().flatten().cloned().chain(self.duplicates()).collect();
+        update
+    }
+
+    fn duplicates(&self) -> impl Iterator<Item = ManifestProblem> {
+        self.contested.iter().flat_map(move |key| {
+            let mut holders = self.holders.get(key).into_iter().flatten();
+            let first = holders.next().map(|path| self.name(path)).unwrap_or_default();
+            holders.map(move |path| ManifestProblem {
+                file: self.name(path),
+                line: 1,
+                object: format!("{} {}", key.0.as_str(), key.1),
+                path: String::new(),
+                reason: "Duplicate",
+                message: format!("is also in {first}, which counts; keep one"),
+            })
+        })
+    }
+
+    fn name(&self, path: &Path) -> String {
+        path.strip_prefix(&self.root).unwrap_or(path).display().to_string()
     }
 }
 
-fn kind_name(kind: Kind) -> &'static str {
-    kind.as_str()
+fn stamp(metadata: &std::fs::Metadata) -> io::Result<Stamp> {
+    Ok(Stamp { modified: metadata.modified()?, size: metadata.len(), inode: metadata.ino() })
 }
 
-fn list(folder: &Path, found: &mut BTreeMap<PathBuf, (SystemTime, u64)>) -> std::io::Result<()> {
+fn has_manifest_name(path: &Path) -> bool {
+    matches!(path.extension().and_then(|extension| extension.to_str()), Some("yaml" | "yml" | "json"))
+}
+
+fn is_hidden(name: &std::ffi::OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b".")
+}
+
+/// Whether a file below `root` is one to read: the name of a manifest, and no dot file or in a dot folder.
+pub(crate) fn is_manifest(root: &Path, path: &Path) -> bool {
+    has_manifest_name(path) && !is_below_hidden(root, path)
+}
+
+/// Whether a path is or lies in a dot file or folder below `root`.
+pub(crate) fn is_below_hidden(root: &Path, path: &Path) -> bool {
+    path.strip_prefix(root).unwrap_or(path).iter().any(is_hidden)
+}
+
+/// Links to files are followed, links to folders are not: they may lead in a circle.
+fn list(folder: &Path, found: &mut BTreeMap<PathBuf, Stamp>) -> io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        // A file that went while we looked is gone.
-        let Ok(metadata) = std::fs::metadata(&path) else { continue };
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.starts_with('.') {
+        let entry = entry?;
+        let path = entry.path();
+        if is_hidden(&entry.file_name()) {
             continue;
         }
-        if metadata.is_dir() {
-            list(&path, found)?;
-        } else if matches!(path.extension().and_then(|e| e.to_str()), Some("yaml" | "yml" | "json")) {
-            found.insert(path, (metadata.modified()?, metadata.len()));
+        if entry.file_type()?.is_dir() {
+            match list(&path, found) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
+        } else if has_manifest_name(&path)
+            // A file that went while we looked is gone.
+            && let Ok(metadata) = std::fs::metadata(&path)
+            && metadata.is_file()
+        {
+            found.insert(path, stamp(&metadata)?);
         }
     }
     Ok(())
 }
 
-/// Watches the directory; each message means that it is time to read it.
-pub(crate) fn watch(root: &Path) -> notify::Result<(notify::RecommendedWatcher, mpsc::Receiver<()>)> {
-    let (sender, receiver) = mpsc::channel(1);
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        if event.is_ok_and(|event| !event.kind.is_access()) {
-            // A full channel means that a reading is due already.
-            let _ = sender.try_send(());
-        }
-    })?;
-    watcher.watch(root, RecursiveMode::Recursive)?;
-    Ok((watcher, receiver))
-}
-
-/// Waits until the directory changed and the burst is over.
-pub(crate) async fn changed(events: &mut mpsc::Receiver<()>) -> bool {
-    if events.recv().await.is_none() {
-        return false;
-    }
-    while tokio::time::timeout(SETTLE, events.recv()).await.is_ok_and(|event| event.is_some()) {}
-    true
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const GRANT: &str = "apiVersion: mcpruntime.org/v1alpha1\nkind: MCPAccessGrant\nmetadata: {name: NAME, namespace: n}\nspec:\n  serverRef: {name: s}\n  subject: {humanID: h}\n";
-
-    fn grant(name: &str) -> String {
-        GRANT.replace("NAME", name)
-    }
-
-    #[test]
-    fn only_what_changed_is_told() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut directory = Directory::new(folder.path());
-        std::fs::write(folder.path().join("a.yaml"), format!("{}---\n{}", grant("one"), grant("two"))).unwrap();
-        assert_eq!(directory.read().unwrap().upserts.len(), 2);
-        assert_eq!(directory.read().unwrap().upserts.len(), 0);
-        std::fs::write(folder.path().join("a.yaml"), format!("{}---\n{}  disabled: true\n", grant("one"), grant("two"))).unwrap();
-        let update = directory.read().unwrap();
-        assert_eq!((update.upserts.len(), update.removals.len()), (1, 0));
-        std::fs::remove_file(folder.path().join("a.yaml")).unwrap();
-        assert_eq!(directory.read().unwrap().removals.len(), 2);
-    }
-
-    #[test]
-    fn a_bad_file_is_reported_and_its_objects_stay() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut directory = Directory::new(folder.path());
-        let path = folder.path().join("a.yaml");
-        std::fs::write(&path, grant("one")).unwrap();
-        directory.read().unwrap();
-        std::fs::write(&path, "kind: [").unwrap();
-        let update = directory.read().unwrap();
-        assert_eq!((update.removals.len(), update.problems.len()), (0, 1));
-        assert_eq!(update.problems[0].file, "a.yaml");
-        std::fs::write(&path, grant("other")).unwrap();
-        let update = directory.read().unwrap();
-        assert_eq!((update.upserts.len(), update.removals.len(), update.problems.len()), (1, 1, 0));
-    }
-
-    #[test]
-    fn an_object_that_moves_between_files_is_not_removed() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut directory = Directory::new(folder.path());
-        std::fs::write(folder.path().join("a.yaml"), grant("one")).unwrap();
-        directory.read().unwrap();
-        std::fs::rename(folder.path().join("a.yaml"), folder.path().join("b.yaml")).unwrap();
-        assert_eq!(directory.read().unwrap().removals, []);
-    }
-}
+mod tests;

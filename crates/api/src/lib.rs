@@ -13,6 +13,7 @@ pub mod schema;
 pub mod v1alpha1;
 
 pub use crds::crds;
+pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 pub use object::{Kind, Object};
 
 /// API group of all resources.

@@ -4,14 +4,21 @@
 #![deny(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![forbid(unsafe_code)]
 
+mod expose;
+
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use sallyport_api::v1alpha1::{MCPAccessGrant, MCPAgentSession, MCPServer};
 use sallyport_api::{Kind, Object};
-use sallyport_operator_ir::{Address, Route, Upstream};
+use sallyport_operator_ir::{Route, Upstream};
 use sallyport_policy::{ObjectId, ServerPolicy};
 use sallyport_policy_proto::resource;
-use sallyport_resolve::{Problem, Resolved, Settings, exposure, resolve_grant, resolve_server, resolve_session, server_of};
+use sallyport_resolve::{
+    Problem, Resolved, Settings, exposure, resolve_grant, resolve_server, resolve_session, server_of,
+};
+
+use expose::expose;
 
 /// An object by kind and id.
 pub type Key = (Kind, ObjectId);
@@ -52,8 +59,9 @@ pub struct Index {
     servers: BTreeMap<ObjectId, MCPServer>,
     grants: BTreeMap<ObjectId, MCPAccessGrant>,
     sessions: BTreeMap<ObjectId, (MCPAgentSession, Option<i64>)>,
-    /// Grants and sessions by the server they name.
+    /// Grants and sessions by the server they name, and the other way round.
     dependents: BTreeMap<ObjectId, BTreeSet<Key>>,
+    named: BTreeMap<Key, ObjectId>,
     problems: BTreeMap<Key, Vec<Problem>>,
 }
 
@@ -75,12 +83,12 @@ impl Index {
                 self.server_changed(&id)
             }
             Object::Grant(grant) => {
-                self.depend(&key, &server_of(&grant.spec.server_ref, &id.namespace));
+                self.depend(&key, Some(server_of(&grant.spec.server_ref, &id.namespace)));
                 self.grants.insert(id, *grant);
                 vec![self.resolve(&key)]
             }
             Object::Session(session) => {
-                self.depend(&key, &server_of(&session.spec.server_ref, &id.namespace));
+                self.depend(&key, Some(server_of(&session.spec.server_ref, &id.namespace)));
                 self.sessions.insert(id, (*session, issued_at));
                 vec![self.resolve(&key)]
             }
@@ -98,9 +106,7 @@ impl Index {
             Kind::Grant | Kind::Session => {
                 self.grants.remove(&key.1);
                 self.sessions.remove(&key.1);
-                for dependents in self.dependents.values_mut() {
-                    dependents.remove(key);
-                }
+                self.depend(key, None);
                 vec![Change::Access(key.clone(), None)]
             }
         }
@@ -118,41 +124,45 @@ impl Index {
         servers.chain(grants).chain(self.sessions.keys().map(|id| (Kind::Session, id.clone())))
     }
 
-    /// What proxies expose. Of two servers that claim one place, the first by name has it.
+    /// What proxies expose. A server that cannot be exposed is left out, with a problem; of two that claim one place,
+    /// the first by name has it.
     pub fn plan(&mut self) -> Plan {
         let mut plan = Plan::default();
         let mut taken: BTreeMap<(Option<String>, String), ObjectId> = BTreeMap::new();
         for (id, server) in &self.servers {
             let (policy, mut problems) = resolve_server(server, &self.settings);
-            match exposure(server) {
-                Err(problem) => problems.push(problem),
-                Ok(exposure) => {
-                    let place = (exposure.host.clone(), exposure.path.clone());
-                    if let Some(other) = taken.get(&place) {
-                        problems.push(collision(other, &exposure.path));
-                    } else {
-                        taken.insert(place, id.clone());
-                        plan.routes.push(route(id, &exposure));
-                        plan.upstreams.push(upstream(id, &exposure.upstream));
-                        plan.servers.push(policy);
-                    }
+            match exposure(server).and_then(|exposure| expose(id, &exposure, &mut taken)) {
+                Ok((route, upstream)) => {
+                    plan.routes.push(route);
+                    plan.upstreams.push(upstream);
+                    plan.servers.push(policy);
                 }
+                Err(problem) => problems.push(problem),
             }
             self.problems.insert((Kind::Server, id.clone()), problems);
         }
         // A longer path is more specific, and a host more specific than none.
         plan.routes.sort_by(|a, b| {
-            let rank = |r: &Route| (r.host.is_none(), std::cmp::Reverse(r.path.len()));
+            let rank = |r: &Route| (r.host.is_none(), Reverse(r.path.len()));
             rank(a).cmp(&rank(b)).then(a.name.cmp(&b.name))
         });
         plan
     }
 
-    fn depend(&mut self, key: &Key, server: &ObjectId) {
-        for dependents in self.dependents.values_mut() {
+    /// An object names this server now; none: no more any.
+    fn depend(&mut self, key: &Key, server: Option<ObjectId>) {
+        if let Some(before) = self.named.remove(key)
+            && let Some(dependents) = self.dependents.get_mut(&before)
+        {
             dependents.remove(key);
+            if dependents.is_empty() {
+                self.dependents.remove(&before);
+            }
         }
-        self.dependents.entry(server.clone()).or_default().insert(key.clone());
+        if let Some(server) = server {
+            self.dependents.entry(server.clone()).or_default().insert(key.clone());
+            self.named.insert(key.clone(), server);
+        }
     }
 
     fn server_changed(&mut self, id: &ObjectId) -> Vec<Change> {
@@ -188,42 +198,5 @@ impl Index {
     }
 }
 
-fn collision(other: &ObjectId, path: &str) -> Problem {
-    Problem {
-        severity: sallyport_resolve::Severity::Error,
-        path: "spec.ingressPath".into(),
-        reason: "RouteCollision",
-        message: format!("`{path}` belongs to MCPServer {other} already; choose another path or host"),
-    }
-}
-
-fn route(id: &ObjectId, exposure: &sallyport_resolve::Exposure) -> Route {
-    let rewrite = if exposure.upstream.path.is_empty() {
-        exposure.strip_prefix.as_deref().and_then(|prefix| {
-            let rest = exposure.path.strip_prefix(prefix.trim_end_matches('/'))?;
-            // Only at a segment's border.
-            (rest.is_empty() || rest.starts_with('/')).then(|| if rest.is_empty() { "/".into() } else { rest.to_string() })
-        })
-    } else {
-        Some(exposure.upstream.path.clone())
-    };
-    Route {
-        name: id.to_string(),
-        host: exposure.host.clone(),
-        path: exposure.path.clone(),
-        rewrite,
-        upstream: upstream_name(id),
-    }
-}
-
-fn upstream_name(id: &ObjectId) -> String {
-    format!("mcp/{id}")
-}
-
-fn upstream(id: &ObjectId, upstream: &sallyport_resolve::Upstream) -> Upstream {
-    Upstream {
-        name: upstream_name(id),
-        address: Address { host: upstream.host.clone(), port: upstream.port },
-        tls: upstream.tls.then(|| upstream.host.clone()),
-    }
-}
+#[cfg(test)]
+mod tests;

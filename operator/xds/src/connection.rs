@@ -4,9 +4,12 @@
 //! again; a baseline is announced only when everything before it was sent.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
-use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource};
-use envoy_types::pb::google::protobuf::{Any, Duration};
+use envoy_types::pb::envoy::service::discovery::v3::{
+    DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource,
+};
+use envoy_types::pb::google::protobuf::{Any, Duration as ProtoDuration};
 use prost::Message;
 use sallyport_policy_proto::resource::BASELINE_NAME;
 use sallyport_policy_proto::v1;
@@ -16,6 +19,21 @@ use crate::world::{Stored, World, types};
 /// A response is closed at this size, in bytes.
 const RESPONSE_BYTES: usize = 512 * 1024;
 
+/// The stream missed removals that are forgotten: end it, and the subscriber's next one names what it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("further behind than removals are remembered")]
+pub struct Behind;
+
+/// A response that was not answered yet.
+#[derive(Debug)]
+struct Pending {
+    nonce: String,
+    /// The change that it brings the subscriber to; none: it is not the last of its kind.
+    reaches: Option<u64>,
+    /// Resources that it sets or removes.
+    names: Vec<String>,
+}
+
 /// What one stream subscribes to of one type.
 #[derive(Debug, Default)]
 struct Subscription {
@@ -23,17 +41,42 @@ struct Subscription {
     names: BTreeSet<String>,
     /// Everything up to this change was sent.
     sent: u64,
-    /// Responses that were not answered yet, with the change they bring the subscriber to.
-    pending: VecDeque<(String, u64)>,
-    /// Everything up to this change was acknowledged.
-    acknowledged: u64,
+    pending: VecDeque<Pending>,
+    /// Everything up to this change was answered.
+    answered: u64,
+    /// Resources whose last form was refused, with the reason.
+    refused: BTreeMap<String, String>,
     refusals: u64,
-    last_refusal: Option<String>,
+    acknowledgements: u64,
 }
 
 impl Subscription {
     fn wants(&self, name: &str) -> bool {
         self.wildcard || self.names.contains(name)
+    }
+
+    /// Takes an acknowledgement or refusal. Answers come in order, so one to a later response settles the earlier.
+    fn answer(&mut self, nonce: &str, refusal: Option<&str>) {
+        let Some(at) = self.pending.iter().position(|pending| pending.nonce == nonce) else {
+            return;
+        };
+        for pending in self.pending.drain(..=at) {
+            let refusal = refusal.filter(|_| pending.nonce == nonce);
+            self.answered = pending.reaches.unwrap_or(self.answered);
+            match refusal {
+                // A response is taken as a whole or not at all.
+                Some(reason) => {
+                    self.refusals += 1;
+                    self.refused.extend(pending.names.into_iter().map(|name| (name, reason.to_string())));
+                }
+                None => {
+                    self.acknowledgements += 1;
+                    for name in &pending.names {
+                        self.refused.remove(name);
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -44,12 +87,12 @@ pub struct Connection {
     nonces: u64,
     baseline_sent: bool,
     /// How long filter configurations count without a sign of life.
-    ttl: Option<std::time::Duration>,
+    ttl: Option<Duration>,
 }
 
 impl Connection {
     /// A new stream. `ttl`: how long filter configurations count without a sign of life; none: for ever.
-    pub fn new(ttl: Option<std::time::Duration>) -> Self {
+    pub fn new(ttl: Option<Duration>) -> Self {
         Self { ttl, ..Self::default() }
     }
 
@@ -58,28 +101,43 @@ impl Connection {
         self.subscriptions.contains_key(types::SESSION)
     }
 
-    /// Everything of a type up to this change is acknowledged.
-    pub fn acknowledged(&self, type_url: &str) -> u64 {
-        self.subscriptions.get(type_url).map_or(0, |s| {
-            if s.pending.is_empty() && s.last_refusal.is_none() { s.sent } else { s.acknowledged }
-        })
+    /// Everything of a type up to this change was answered; what was refused of it is in [`Self::refused`].
+    pub fn answered(&self, type_url: &str) -> u64 {
+        self.subscriptions.get(type_url).map_or(0, |s| if s.pending.is_empty() { s.sent } else { s.answered })
     }
 
-    /// Responses refused so far, and the last reason.
-    pub fn refusals(&self) -> (u64, Option<String>) {
-        let count = self.subscriptions.values().map(|s| s.refusals).sum();
-        (count, self.subscriptions.values().find_map(|s| s.last_refusal.clone()))
+    /// Resources whose last form was refused, by type and name, with the reason.
+    pub fn refused(&self) -> BTreeMap<(&'static str, String), String> {
+        let of_type = |(type_url, s): (&&'static str, &Subscription)| {
+            let type_url = *type_url;
+            s.refused
+                .iter()
+                .map(move |(name, reason)| ((type_url, name.clone()), reason.clone()))
+                .collect::<Vec<_>>()
+        };
+        self.subscriptions.iter().flat_map(of_type).collect()
     }
 
-    /// A request arrived.
-    pub fn on_request(&mut self, request: DeltaDiscoveryRequest, world: &World) -> Vec<DeltaDiscoveryResponse> {
+    /// Responses sent, acknowledged and refused so far.
+    pub fn totals(&self) -> (u64, u64, u64) {
+        let sum = |count: fn(&Subscription) -> u64| self.subscriptions.values().map(count).sum();
+        (self.nonces, sum(|s| s.acknowledgements), sum(|s| s.refusals))
+    }
+
+    /// A request arrived. A type that is not known is left unanswered.
+    pub fn on_request(
+        &mut self,
+        request: DeltaDiscoveryRequest,
+        world: &World,
+    ) -> Vec<DeltaDiscoveryResponse> {
         let Some(type_url) = types::ALL.into_iter().find(|known| *known == request.type_url) else {
             return Vec::new();
         };
         let is_new = !self.subscriptions.contains_key(type_url);
         let subscription = self.subscriptions.entry(type_url).or_default();
         if !request.response_nonce.is_empty() {
-            answer(subscription, &request);
+            let refusal = request.error_detail.as_ref().map(|error| error.message.as_str());
+            subscription.answer(&request.response_nonce, refusal);
         }
         for name in &request.resource_names_unsubscribe {
             subscription.names.remove(name);
@@ -88,82 +146,100 @@ impl Connection {
         // An empty first request asks for everything (the protocol's older wildcard).
         let wildcard = (is_new && request.resource_names_subscribe.is_empty())
             || request.resource_names_subscribe.iter().any(|name| name == "*");
-        let new_names: Vec<String> =
+        let named: BTreeSet<String> =
             request.resource_names_subscribe.iter().filter(|name| *name != "*").cloned().collect();
-        subscription.names.extend(new_names.iter().cloned());
-        let asks = is_new || wildcard || !new_names.is_empty();
+        subscription.names.extend(named.iter().cloned());
         subscription.wildcard |= wildcard;
-        if !asks {
-            return Vec::new();
-        }
-        if type_url == types::BASELINE {
-            return self.announce_baseline(world);
-        }
-        let wanted = |name: &String| wildcard || new_names.contains(name);
-        let held = &request.initial_resource_versions;
-        let fresh: Vec<(&String, &Stored)> = world
-            .all(type_url)
-            .filter(|(name, stored)| wanted(name) && held.get(*name) != Some(&stored.version))
-            .collect();
-        let gone = held.keys().chain(&new_names).filter(|name| world.find(type_url, name).is_none());
-        let gone: BTreeSet<String> = gone.cloned().collect();
         if is_new {
             subscription.sent = world.seq();
         }
-        self.respond(type_url, &fresh, gone, world.seq())
+        match type_url {
+            types::BASELINE if is_new => self.announce_baseline(world),
+            types::BASELINE => Vec::new(),
+            _ if is_new || wildcard || !named.is_empty() => {
+                let asked =
+                    Asked { wildcard, named, held: request.initial_resource_versions.into_iter().collect() };
+                self.introduce(type_url, &asked, world)
+            }
+            _ => Vec::new(),
+        }
     }
 
     /// Something changed, or may have.
-    pub fn on_change(&mut self, world: &World) -> Vec<DeltaDiscoveryResponse> {
-        types::ALL.into_iter().flat_map(|type_url| self.catch_up(type_url, world)).collect()
+    ///
+    /// # Errors
+    /// The subscriber cannot be brought up to date on this stream.
+    pub fn on_change(&mut self, world: &World) -> Result<Vec<DeltaDiscoveryResponse>, Behind> {
+        let mut responses = Vec::new();
+        for type_url in types::ALL {
+            responses.extend(self.catch_up(type_url, world)?);
+        }
+        Ok(responses)
     }
 
     /// A sign of life for filter configurations that count for a time only.
     pub fn heartbeat(&mut self, world: &World) -> Option<DeltaDiscoveryResponse> {
-        let ttl = self.ttl.map(duration)?;
+        let ttl = self.ttl?;
         let subscription = self.subscriptions.get(types::EXTENSION)?;
-        let resources: Vec<Resource> = world
-            .all(types::EXTENSION)
-            .filter(|(name, _)| subscription.wants(name))
-            .map(|(name, stored)| Resource {
-                name: name.clone(),
-                version: stored.version.clone(),
-                ttl: Some(ttl),
-                ..Default::default()
-            })
-            .collect();
+        let wanted = world.all(types::EXTENSION).filter(|(name, _)| subscription.wants(name));
+        let resources: Vec<Resource> = wanted.map(|(name, stored)| sign_of_life(name, stored, ttl)).collect();
         (!resources.is_empty()).then(|| self.response(types::EXTENSION, resources, Vec::new(), None))
     }
 
-    fn catch_up(&mut self, type_url: &'static str, world: &World) -> Vec<DeltaDiscoveryResponse> {
-        let Some(subscription) = self.subscriptions.get_mut(type_url) else {
-            return Vec::new();
-        };
-        if type_url == types::BASELINE || subscription.sent == world.seq() {
-            return Vec::new();
-        }
-        let since = subscription.sent;
-        subscription.sent = world.seq();
-        let subscription = &*subscription;
-        let (fresh, gone): (Vec<_>, BTreeSet<String>) = match world.changed_since(type_url, since) {
-            Some(names) => {
-                let names = || names.iter().filter(|name| subscription.wants(name));
-                let fresh = names().filter_map(|name| Some((name.to_string(), world.find(type_url, name)?)));
-                let gone = names().filter(|name| world.find(type_url, name).is_none());
-                (fresh.collect(), gone.map(ToString::to_string).collect())
+    /// Answers a subscription. Envoy waits for an answer even where there is nothing, so there always is one.
+    fn introduce(
+        &mut self,
+        type_url: &'static str,
+        asked: &Asked,
+        world: &World,
+    ) -> Vec<DeltaDiscoveryResponse> {
+        let mut fresh = Vec::new();
+        for (name, stored) in
+            world.all(type_url).filter(|(name, _)| asked.wildcard || asked.named.contains(*name))
+        {
+            if asked.held.get(name) != Some(&stored.version) {
+                fresh.push(self.resource(type_url, name, stored));
+            } else if let Some(ttl) = self.ttl.filter(|_| type_url == types::EXTENSION) {
+                // Its time runs on since the last stream.
+                fresh.push(sign_of_life(name, stored, ttl));
             }
-            // Too far behind to know what was removed: a new stream names what it holds.
-            None => (world.all(type_url).filter(|(n, _)| subscription.wants(n)).map(|(n, s)| (n.clone(), s)).collect(), BTreeSet::new()),
+        }
+        let gone = asked.held.keys().chain(&asked.named).filter(|name| world.find(type_url, name).is_none());
+        let gone: BTreeSet<String> = gone.cloned().collect();
+        self.batches(type_url, fresh, gone.into_iter().collect(), world.seq())
+    }
+
+    fn catch_up(
+        &mut self,
+        type_url: &'static str,
+        world: &World,
+    ) -> Result<Vec<DeltaDiscoveryResponse>, Behind> {
+        let Some(subscription) = self.subscriptions.get_mut(type_url) else {
+            return Ok(Vec::new());
         };
-        let fresh: Vec<(&String, &Stored)> = fresh.iter().map(|(name, stored)| (name, *stored)).collect();
-        self.respond(type_url, &fresh, gone, world.seq())
+        let changed = world.changed_since(type_url, subscription.sent).ok_or(Behind)?;
+        subscription.sent = world.seq();
+        let wanted: Vec<&str> = changed.into_iter().filter(|name| subscription.wants(name)).collect();
+        let (mut fresh, mut gone) = (Vec::new(), Vec::new());
+        for name in wanted {
+            match world.find(type_url, name) {
+                Some(stored) => fresh.push(self.resource(type_url, name, stored)),
+                None => gone.push(name.to_string()),
+            }
+        }
+        if fresh.is_empty() && gone.is_empty() {
+            return Ok(Vec::new());
+        }
+        Ok(self.batches(type_url, fresh, gone, world.seq()))
     }
 
     fn announce_baseline(&mut self, world: &World) -> Vec<DeltaDiscoveryResponse> {
-        let mut responses = self.catch_up(types::GRANT, world);
-        responses.extend(self.catch_up(types::SESSION, world));
+        // Whoever is behind now hears of it with the next change, and holds less than the counts say.
+        let mut responses = self.catch_up(types::GRANT, world).unwrap_or_default();
+        responses.extend(self.catch_up(types::SESSION, world).unwrap_or_default());
         if !std::mem::replace(&mut self.baseline_sent, true) {
-            let baseline = v1::Baseline { grants: world.count(types::GRANT), sessions: world.count(types::SESSION) };
+            let baseline =
+                v1::Baseline { grants: world.count(types::GRANT), sessions: world.count(types::SESSION) };
             let resource = Resource {
                 name: BASELINE_NAME.into(),
                 version: world.seq().to_string(),
@@ -175,38 +251,37 @@ impl Connection {
         responses
     }
 
-    /// As few responses as their size allows. Envoy waits for an answer even to a subscription that finds nothing, so
-    /// the first one to a type is sent though it be empty.
-    fn respond(
+    fn resource(&self, type_url: &str, name: &str, stored: &Stored) -> Resource {
+        Resource {
+            name: name.into(),
+            version: stored.version.clone(),
+            resource: Some(stored.body.clone()),
+            ttl: self.ttl.filter(|_| type_url == types::EXTENSION).map(proto),
+            ..Default::default()
+        }
+    }
+
+    /// As few responses as their size allows; at least one.
+    fn batches(
         &mut self,
         type_url: &'static str,
-        fresh: &[(&String, &Stored)],
-        gone: BTreeSet<String>,
+        fresh: Vec<Resource>,
+        gone: Vec<String>,
         seq: u64,
     ) -> Vec<DeltaDiscoveryResponse> {
-        let ttl = self.ttl.filter(|_| type_url == types::EXTENSION).map(duration);
-        let first = self.subscriptions.get(type_url).is_some_and(|s| s.pending.is_empty() && s.acknowledged == 0);
         let mut responses = Vec::new();
         let (mut batch, mut size) = (Vec::new(), 0);
-        for (name, stored) in fresh {
-            size += stored.body.value.len() + name.len() + 64;
-            batch.push(Resource {
-                name: (*name).clone(),
-                version: stored.version.clone(),
-                resource: Some(stored.body.clone()),
-                ttl,
-                ..Default::default()
-            });
-            if size >= RESPONSE_BYTES {
-                // Not the last: an acknowledgement of it alone brings the subscriber nowhere yet.
+        for resource in fresh {
+            let bytes = resource.encoded_len();
+            if size + bytes > RESPONSE_BYTES && !batch.is_empty() {
                 let full = std::mem::take(&mut batch);
                 responses.push(self.response(type_url, full, Vec::new(), None));
                 size = 0;
             }
+            size += bytes;
+            batch.push(resource);
         }
-        if !batch.is_empty() || !gone.is_empty() || (first && responses.is_empty()) || !responses.is_empty() {
-            responses.push(self.response(type_url, batch, gone.into_iter().collect(), Some(seq)));
-        }
+        responses.push(self.response(type_url, batch, gone, Some(seq)));
         responses
     }
 
@@ -215,16 +290,16 @@ impl Connection {
         type_url: &'static str,
         resources: Vec<Resource>,
         removed_resources: Vec<String>,
-        seq: Option<u64>,
+        reaches: Option<u64>,
     ) -> DeltaDiscoveryResponse {
         self.nonces += 1;
         let nonce = self.nonces.to_string();
-        if let Some(subscription) = self.subscriptions.get_mut(type_url) {
-            let reaches = seq.unwrap_or(subscription.acknowledged);
-            subscription.pending.push_back((nonce.clone(), reaches));
-        }
+        let names =
+            resources.iter().map(|resource| resource.name.clone()).chain(removed_resources.iter().cloned());
+        let pending = Pending { nonce: nonce.clone(), reaches, names: names.collect() };
+        self.subscriptions.entry(type_url).or_default().pending.push_back(pending);
         DeltaDiscoveryResponse {
-            system_version_info: seq.map_or_else(String::new, |seq| seq.to_string()),
+            system_version_info: reaches.map_or_else(String::new, |seq| seq.to_string()),
             resources,
             type_url: type_url.into(),
             nonce,
@@ -234,27 +309,27 @@ impl Connection {
     }
 }
 
-/// Takes an acknowledgement or refusal. Answers come in order, so one to a later response settles the earlier ones.
-fn answer(subscription: &mut Subscription, request: &DeltaDiscoveryRequest) {
-    let Some(at) = subscription.pending.iter().position(|(nonce, _)| *nonce == request.response_nonce) else {
-        return;
-    };
-    let settled: Vec<(String, u64)> = subscription.pending.drain(..=at).collect();
-    match &request.error_detail {
-        Some(error) => {
-            subscription.refusals += 1;
-            subscription.last_refusal = Some(error.message.clone());
-            // What was refused is not held: acknowledgement stays where it was until something later is taken.
-            subscription.sent = subscription.sent.max(subscription.acknowledged);
-        }
-        None => {
-            subscription.acknowledged = settled.last().map_or(subscription.acknowledged, |(_, seq)| *seq);
-            subscription.last_refusal = None;
-        }
+/// What a request subscribes to.
+struct Asked {
+    wildcard: bool,
+    named: BTreeSet<String>,
+    /// Versions that the subscriber holds.
+    held: BTreeMap<String, String>,
+}
+
+fn sign_of_life(name: &str, stored: &Stored, ttl: Duration) -> Resource {
+    Resource {
+        name: name.into(),
+        version: stored.version.clone(),
+        ttl: Some(proto(ttl)),
+        ..Default::default()
     }
 }
 
-fn duration(duration: std::time::Duration) -> Duration {
+fn proto(duration: Duration) -> ProtoDuration {
     let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
-    Duration { seconds, nanos: i32::try_from(duration.subsec_nanos()).unwrap_or(0) }
+    ProtoDuration { seconds, nanos: i32::try_from(duration.subsec_nanos()).unwrap_or(0) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,7 @@ pub mod render;
 mod server;
 mod world;
 
-pub use connection::Connection;
-pub use proxies::{Instance, Proxies, Progress};
-pub use server::{Authenticate, Service, serve};
+pub use connection::{Behind, Connection};
+pub use proxies::{Instance, Progress, Proxies, Totals};
+pub use server::{Admission, Admit, Service, serve};
 pub use world::{SharedWorld, Stored, World, types};

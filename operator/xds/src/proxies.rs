@@ -1,15 +1,15 @@
 //! Who is connected, and has acknowledged what.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use tokio::sync::watch;
 
 use crate::world::types;
 
-/// One connected stream.
-#[derive(Clone, Debug)]
+/// One stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
     /// The proxy, as its credential says.
     pub proxy: String,
@@ -17,16 +17,46 @@ pub struct Instance {
     pub node: String,
     /// It is a filter's: it enforces grants and sessions.
     pub is_filter: bool,
+    /// False: it went a moment ago, and may still enforce what it held.
+    pub is_connected: bool,
     /// Since when.
     pub connected_at: SystemTime,
-    /// Everything up to this change is acknowledged, of grants and of sessions.
+    /// Everything up to this change is answered, of grants.
     pub grants: u64,
-    /// See `grants`.
+    /// Everything up to this change is answered, of sessions.
     pub sessions: u64,
-    /// Responses it refused, and why it refused the last one.
+    /// Responses sent.
+    pub sent: u64,
+    /// Responses acknowledged.
+    pub acknowledgements: u64,
+    /// Responses refused.
     pub refusals: u64,
-    /// See `refusals`; none: it has taken everything since.
-    pub last_refusal: Option<String>,
+    /// Resources whose last form it refused, by type and name, with the reason.
+    pub refused: BTreeMap<(&'static str, String), String>,
+}
+
+impl Instance {
+    /// A stream that has said nothing yet.
+    pub fn new(proxy: String, connected_at: SystemTime) -> Self {
+        Self {
+            proxy,
+            node: String::new(),
+            is_filter: false,
+            is_connected: true,
+            connected_at,
+            grants: 0,
+            sessions: 0,
+            sent: 0,
+            acknowledgements: 0,
+            refusals: 0,
+            refused: BTreeMap::new(),
+        }
+    }
+
+    /// Everything up to this change is answered, of one type.
+    fn reached(&self, type_url: &str) -> u64 {
+        if type_url == types::GRANT { self.grants } else { self.sessions }
+    }
 }
 
 /// How far a change has come.
@@ -34,62 +64,190 @@ pub struct Instance {
 pub struct Progress {
     /// Filters that acknowledged it.
     pub enforced: usize,
-    /// Filters connected.
+    /// Filters there are.
     pub of: usize,
-    /// The others.
+    /// The others, with the reason where one refused it or is gone.
     pub pending: Vec<String>,
 }
 
-/// All connected streams.
+/// Sums over all streams there ever were.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Responses sent.
+    pub sent: u64,
+    /// Responses acknowledged.
+    pub acknowledgements: u64,
+    /// Responses refused.
+    pub refusals: u64,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    instances: BTreeMap<u64, Instance>,
+    totals: Totals,
+}
+
+/// All streams.
 #[derive(Clone, Debug)]
 pub struct Proxies {
-    instances: Arc<Mutex<BTreeMap<u64, Instance>>>,
+    known: Arc<Mutex<Known>>,
     bell: Arc<watch::Sender<u64>>,
 }
 
 impl Default for Proxies {
     fn default() -> Self {
-        Self { instances: Arc::default(), bell: Arc::new(watch::channel(0).0) }
+        Self { known: Arc::default(), bell: Arc::new(watch::channel(0).0) }
     }
 }
 
 impl Proxies {
     /// Everyone, by the number of the stream.
     pub fn all(&self) -> BTreeMap<u64, Instance> {
-        self.instances.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lock().instances.clone()
     }
 
-    /// Rings whenever anyone comes, goes or acknowledges.
+    /// Sums over all streams there ever were.
+    pub fn totals(&self) -> Totals {
+        self.lock().totals
+    }
+
+    /// Rings whenever anyone comes, goes or answers.
     pub fn bell(&self) -> watch::Receiver<u64> {
         self.bell.subscribe()
     }
 
-    /// How far the change numbered `seq` of a grant or session has come.
-    pub fn progress(&self, type_url: &str, seq: u64) -> Progress {
+    /// How far the change numbered `seq` of a grant or session has come. A filter whose stream ended a moment ago
+    /// counts as pending: it may still enforce what it held.
+    pub fn progress(&self, type_url: &'static str, name: &str, seq: u64) -> Progress {
         let mut progress = Progress::default();
-        for instance in self.all().values().filter(|instance| instance.is_filter) {
-            let reached = if type_url == types::GRANT { instance.grants } else { instance.sessions };
+        let key = (type_url, name.to_string());
+        for instance in self.lock().instances.values().filter(|instance| instance.is_filter) {
             progress.of += 1;
-            if reached >= seq {
-                progress.enforced += 1;
-            } else {
+            if !instance.is_connected {
+                progress.pending.push(format!("{}: stream ended", instance.node));
+            } else if let Some(reason) = instance.refused.get(&key) {
+                progress.pending.push(format!("{}: refused: {reason}", instance.node));
+            } else if instance.reached(type_url) < seq {
                 progress.pending.push(instance.node.clone());
+            } else {
+                progress.enforced += 1;
             }
         }
         progress
     }
 
-    pub(crate) fn set(&self, stream: u64, instance: Option<Instance>) {
-        let mut instances = self.instances.lock().unwrap_or_else(PoisonError::into_inner);
-        match instance {
-            Some(instance) => {
-                instances.insert(stream, instance);
-            }
-            None => {
-                instances.remove(&stream);
-            }
+    /// The change up to which every connected filter has answered everything; none: no filter is connected.
+    pub fn answered(&self) -> Option<u64> {
+        let known = self.lock();
+        let filters = known.instances.values().filter(|instance| instance.is_filter && instance.is_connected);
+        filters.map(|instance| instance.grants.min(instance.sessions)).min()
+    }
+
+    /// A stream is in this state now.
+    pub(crate) fn update(&self, stream: u64, instance: &Instance) {
+        let mut known = self.lock();
+        let before = known.instances.get(&stream);
+        if before == Some(instance) {
+            return;
         }
-        drop(instances);
+        let added = |now: u64, field: fn(&Instance) -> u64| now.saturating_sub(before.map_or(0, field));
+        let more = Totals {
+            sent: added(instance.sent, |i| i.sent),
+            acknowledgements: added(instance.acknowledgements, |i| i.acknowledgements),
+            refusals: added(instance.refusals, |i| i.refusals),
+        };
+        known.totals.sent += more.sent;
+        known.totals.acknowledgements += more.acknowledgements;
+        known.totals.refusals += more.refusals;
+        // The same worker is back: its earlier stream counts no more.
+        let replaced = |other: &Instance| {
+            !other.is_connected && other.proxy == instance.proxy && other.node == instance.node
+        };
+        known.instances.retain(|number, other| *number == stream || !replaced(other));
+        known.instances.insert(stream, instance.clone());
+        drop(known);
+        self.ring();
+    }
+
+    /// A stream ended; it is remembered until [`Self::forget`].
+    pub(crate) fn departed(&self, stream: u64) {
+        if let Some(instance) = self.lock().instances.get_mut(&stream) {
+            instance.is_connected = false;
+        }
+        self.ring();
+    }
+
+    pub(crate) fn forget(&self, stream: u64) {
+        if self.lock().instances.remove(&stream).is_some() {
+            self.ring();
+        }
+    }
+
+    fn ring(&self) {
         self.bell.send_modify(|rings| *rings = rings.wrapping_add(1));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filter(node: &str, sessions: u64) -> Instance {
+        let instance = Instance::new("edge".into(), SystemTime::UNIX_EPOCH);
+        Instance { node: node.into(), is_filter: true, grants: 9, sessions, ..instance }
+    }
+
+    #[test]
+    fn a_change_is_enforced_where_everything_up_to_it_was_taken() {
+        let proxies = Proxies::default();
+        proxies.update(1, &filter("edge/1/x", 5));
+        proxies.update(2, &filter("edge/2/x", 4));
+        proxies.update(3, &Instance { is_filter: false, ..filter("edge", 0) });
+        let progress = proxies.progress(types::SESSION, "n/s", 5);
+        assert_eq!(progress, Progress { enforced: 1, of: 2, pending: vec!["edge/2/x".into()] });
+        assert_eq!(proxies.progress(types::GRANT, "n/g", 9).enforced, 2);
+        assert_eq!(proxies.answered(), Some(4));
+    }
+
+    #[test]
+    fn a_refused_resource_is_not_enforced_there() {
+        let proxies = Proxies::default();
+        let refused = BTreeMap::from([((types::SESSION, "n/s".to_string()), "does not decode".to_string())]);
+        proxies.update(1, &Instance { refused, ..filter("edge/1/x", 5) });
+        assert_eq!(
+            proxies.progress(types::SESSION, "n/s", 5).pending,
+            ["edge/1/x: refused: does not decode"]
+        );
+        assert_eq!(proxies.progress(types::SESSION, "n/other", 5).enforced, 1);
+    }
+
+    #[test]
+    fn who_left_is_pending_until_it_is_back_or_forgotten() {
+        let proxies = Proxies::default();
+        proxies.update(1, &filter("edge/1/x", 5));
+        proxies.update(2, &filter("edge/2/x", 5));
+        proxies.departed(1);
+        proxies.departed(2);
+        assert_eq!(proxies.progress(types::SESSION, "n/s", 5).enforced, 0);
+        proxies.update(3, &filter("edge/1/x", 5));
+        proxies.forget(2);
+        assert_eq!(
+            proxies.progress(types::SESSION, "n/s", 5),
+            Progress { enforced: 1, of: 1, pending: vec![] }
+        );
+    }
+
+    #[test]
+    fn totals_outlive_their_streams() {
+        let proxies = Proxies::default();
+        proxies.update(1, &Instance { sent: 2, acknowledgements: 1, ..filter("a", 1) });
+        proxies.update(1, &Instance { sent: 5, acknowledgements: 3, refusals: 1, ..filter("a", 1) });
+        proxies.forget(1);
+        proxies.update(2, &Instance { sent: 1, ..filter("a", 1) });
+        assert_eq!(proxies.totals(), Totals { sent: 6, acknowledgements: 3, refusals: 1 });
     }
 }

@@ -3,7 +3,12 @@
 mod cluster;
 mod filter;
 mod listener;
+mod routes;
 
+use std::collections::BTreeSet;
+
+use envoy_types::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
+use envoy_types::pb::envoy::config::core::v3::{AggregatedConfigSource, ApiVersion, ConfigSource};
 use envoy_types::pb::google::protobuf::Any;
 use prost::{Message, Name};
 use sallyport_operator_ir::ProxyPlan;
@@ -11,7 +16,7 @@ use sallyport_policy_proto::resource;
 
 use crate::world::{World, types};
 
-/// Name of the one listener.
+/// Name of the one listener, and of its routes.
 pub const LISTENER: &str = "mcp";
 /// Name of the filter's configuration resource.
 pub const FILTER: &str = "sallyport";
@@ -24,6 +29,15 @@ fn message_type_url<M: Name>(_: &M) -> String {
     format!("type.googleapis.com/{}", M::full_name())
 }
 
+/// "From the same stream."
+fn ads() -> ConfigSource {
+    ConfigSource {
+        resource_api_version: ApiVersion::V3.into(),
+        config_source_specifier: Some(ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
+        ..Default::default()
+    }
+}
+
 fn versioned(body: Any) -> (Any, String) {
     let version = resource::version(&body.value);
     (body, version)
@@ -31,14 +45,19 @@ fn versioned(body: Any) -> (Any, String) {
 
 /// Brings Envoy's own resources of `world` to what `plan` says.
 pub fn apply(plan: &ProxyPlan, world: &mut World) {
-    let wanted: Vec<String> = plan.upstreams.iter().map(|upstream| upstream.name.clone()).collect();
-    let stale: Vec<String> = world.all(types::CLUSTER).map(|(name, _)| name.clone()).filter(|n| !wanted.contains(n)).collect();
+    let wanted: BTreeSet<&str> = plan.upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
+    let all = world.all(types::CLUSTER).map(|(name, _)| name.to_string());
+    let stale: Vec<String> = all.filter(|name| !wanted.contains(name.as_str())).collect();
     for upstream in &plan.upstreams {
         world.set(types::CLUSTER, &upstream.name, Some(versioned(any(&cluster::render(upstream)))));
     }
-    world.set(types::EXTENSION, FILTER, Some(versioned(any(&filter::extension(plan)))));
     world.set(types::LISTENER, LISTENER, Some(versioned(any(&listener::render(plan)))));
+    world.set(types::ROUTES, LISTENER, Some(versioned(any(&routes::render(plan)))));
+    world.set(types::EXTENSION, FILTER, Some(versioned(any(&filter::extension(plan)))));
     for name in stale {
         world.set(types::CLUSTER, &name, None);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
@@ -15,13 +14,14 @@ use envoy_types::pb::envoy::service::discovery::v3::{
 use futures::Stream;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Server, ServerTlsConfig};
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::connection::Connection;
+use crate::connection::{Behind, Connection};
 use crate::proxies::{Instance, Proxies};
-use crate::world::{SharedWorld, types};
+use crate::world::{SharedWorld, World, types};
 
 /// Largest request, in bytes: a filter names all that it holds when it comes back.
 const MAX_REQUEST: usize = 64 << 20;
@@ -30,17 +30,30 @@ const QUEUE: usize = 64;
 /// A stream ends after this and is opened anew with the credential of the day; spread over a quarter of it.
 const STREAM_LIFE: Duration = Duration::from_secs(3600);
 
-/// Tells which proxy a bearer token belongs to.
-pub trait Authenticate: Send + Sync + 'static {
-    /// The proxy's name; none: nobody's token.
-    fn proxy(&self, token: &str) -> Option<String>;
+/// A filter whose stream ended counts as one that may still enforce what it held, for so long.
+const DEPARTED: Duration = Duration::from_secs(2);
+
+/// What a bearer token opens.
+#[derive(Clone, Debug)]
+pub enum Admission {
+    /// Nothing: it is nobody's.
+    Unknown,
+    /// Nothing: it is this proxy's, for which there is no configuration.
+    NotServed(String),
+    /// This proxy's world.
+    Served(String, SharedWorld),
+}
+
+/// Tells what a bearer token opens. A proxy is who its credential says, whatever it calls itself.
+pub trait Admit: Send + Sync + 'static {
+    /// Judges a token.
+    fn admit(&self, token: &str) -> Admission;
 }
 
 /// The aggregated discovery service.
 pub struct Service<A> {
-    world: SharedWorld,
     proxies: Proxies,
-    authenticate: Arc<A>,
+    admit: A,
     ttl: Option<Duration>,
     streams: AtomicU64,
 }
@@ -51,11 +64,30 @@ impl<A> std::fmt::Debug for Service<A> {
     }
 }
 
-impl<A: Authenticate> Service<A> {
-    /// Serves `world` to whoever `authenticate` knows; `ttl`: how long filter configurations count without a sign of
-    /// life.
-    pub fn new(world: SharedWorld, proxies: Proxies, authenticate: A, ttl: Option<Duration>) -> Self {
-        Self { world, proxies, authenticate: Arc::new(authenticate), ttl, streams: AtomicU64::new(0) }
+impl<A: Admit> Service<A> {
+    /// Serves whom `admit` admits; `ttl`: how long filter configurations count without a sign of life.
+    pub fn new(proxies: Proxies, admit: A, ttl: Option<Duration>) -> Self {
+        Self { proxies, admit, ttl, streams: AtomicU64::new(0) }
+    }
+
+    fn check<T>(&self, request: &Request<T>) -> Result<(String, SharedWorld), Status> {
+        let token = request
+            .metadata()
+            .get("authorization")
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.strip_prefix("Bearer "))
+            .ok_or_else(|| Status::unauthenticated("a bearer token is needed"))?;
+        match self.admit.admit(token.trim()) {
+            Admission::Served(proxy, world) => Ok((proxy, world)),
+            Admission::NotServed(proxy) => {
+                tracing::warn!(peer = ?request.remote_addr(), proxy, "stream refused: nothing to serve");
+                Err(Status::permission_denied("there is no configuration for this proxy"))
+            }
+            Admission::Unknown => {
+                tracing::warn!(peer = ?request.remote_addr(), "stream refused: unknown token");
+                Err(Status::unauthenticated("the token belongs to no proxy"))
+            }
+        }
     }
 }
 
@@ -63,7 +95,7 @@ impl<A: Authenticate> Service<A> {
 ///
 /// # Errors
 /// The address is taken, or TLS cannot be set up.
-pub async fn serve<A: Authenticate>(
+pub async fn serve<A: Admit>(
     address: SocketAddr,
     service: Service<A>,
     tls: ServerTlsConfig,
@@ -75,7 +107,8 @@ pub async fn serve<A: Authenticate>(
         .tls_config(tls)?
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .add_service(service)
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), shutdown)
+        // A revocation is one small frame: it must not wait for a full segment.
+        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), shutdown)
         .await?;
     Ok(())
 }
@@ -83,7 +116,7 @@ pub async fn serve<A: Authenticate>(
 type Responses<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 #[tonic::async_trait]
-impl<A: Authenticate> AggregatedDiscoveryService for Service<A> {
+impl<A: Admit> AggregatedDiscoveryService for Service<A> {
     type StreamAggregatedResourcesStream = Responses<DiscoveryResponse>;
     type DeltaAggregatedResourcesStream = Responses<DeltaDiscoveryResponse>;
 
@@ -98,33 +131,15 @@ impl<A: Authenticate> AggregatedDiscoveryService for Service<A> {
         &self,
         request: Request<Streaming<DeltaDiscoveryRequest>>,
     ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
-        let token = request
-            .metadata()
-            .get("authorization")
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.strip_prefix("Bearer "))
-            .ok_or_else(|| Status::unauthenticated("a bearer token is needed"))?;
-        let proxy = self.authenticate.proxy(token.trim()).ok_or_else(|| {
-            tracing::warn!(peer = ?request.remote_addr(), "stream refused: unknown token");
-            Status::unauthenticated("the token belongs to no proxy")
-        })?;
+        let (proxy, world) = self.check(&request)?;
         let number = self.streams.fetch_add(1, Ordering::Relaxed);
         let (responses, queue) = mpsc::channel(QUEUE);
         let stream = StreamTask {
             number,
-            world: self.world.clone(),
+            world,
             proxies: self.proxies.clone(),
             connection: Connection::new(self.ttl),
-            instance: Instance {
-                proxy,
-                node: String::new(),
-                is_filter: false,
-                connected_at: SystemTime::now(),
-                grants: 0,
-                sessions: 0,
-                refusals: 0,
-                last_refusal: None,
-            },
+            instance: Instance::new(proxy, SystemTime::now()),
             responses,
         };
         tokio::spawn(stream.run(request.into_inner(), self.ttl));
@@ -142,43 +157,62 @@ struct StreamTask {
 }
 
 impl StreamTask {
-    async fn run(mut self, mut requests: Streaming<DeltaDiscoveryRequest>, ttl: Option<Duration>) {
+    async fn run(mut self, requests: Streaming<DeltaDiscoveryRequest>, ttl: Option<Duration>) {
+        let reason = self.converse(requests, ttl).await;
+        let Self { number, proxies, instance, responses, .. } = self;
+        tracing::info!(proxy = instance.proxy, node = instance.node, reason, "stream ended");
+        // The subscriber sees the end now, and comes anew.
+        drop(responses);
+        if instance.is_filter {
+            proxies.departed(number);
+            tokio::time::sleep(DEPARTED).await;
+        }
+        proxies.forget(number);
+    }
+
+    /// Serves until the stream ends; answers why.
+    async fn converse(
+        &mut self,
+        mut requests: Streaming<DeltaDiscoveryRequest>,
+        ttl: Option<Duration>,
+    ) -> &'static str {
         let mut bell = self.world.bell();
         let beat = ttl.map_or(STREAM_LIFE, |ttl| ttl / 3).max(Duration::from_millis(10));
         let mut heartbeat = tokio::time::interval(beat);
         heartbeat.tick().await;
         let spread = Duration::from_secs(self.number.wrapping_mul(97) % (STREAM_LIFE.as_secs() / 4));
-        let end = tokio::time::sleep(STREAM_LIFE - spread);
+        let end = tokio::time::sleep(STREAM_LIFE.saturating_sub(spread));
         tokio::pin!(end);
         loop {
             let responses = tokio::select! {
-                () = &mut end => break,
+                () = &mut end => return "due to authenticate anew",
                 request = requests.next() => match request {
                     Some(Ok(request)) => self.requested(request).await,
-                    Some(Err(_)) | None => break,
+                    Some(Err(_)) => return "broken by the proxy",
+                    None => return "closed by the proxy",
                 },
                 rung = bell.changed() => match rung {
-                    Ok(()) => {
-                        let connection = &mut self.connection;
-                        self.world.read(|world| connection.on_change(world)).await
-                    }
-                    Err(_) => break,
+                    Ok(()) => match self.look(Connection::on_change).await {
+                        Ok(responses) => responses,
+                        Err(Behind) => return "too far behind",
+                    },
+                    Err(_) => return "nothing more to serve",
                 },
-                _ = heartbeat.tick() => {
-                    let connection = &mut self.connection;
-                    self.world.read(|world| connection.heartbeat(world)).await.into_iter().collect()
-                }
+                _ = heartbeat.tick() => self.look(Connection::heartbeat).await.into_iter().collect(),
             };
+            // Before the sending, lest an answer be counted first.
+            self.report();
             for response in responses {
                 if self.responses.send(Ok(response)).await.is_err() {
-                    self.proxies.set(self.number, None);
-                    return;
+                    return "closed by the proxy";
                 }
             }
-            self.report();
         }
-        tracing::info!(proxy = self.instance.proxy, node = self.instance.node, "stream ended");
-        self.proxies.set(self.number, None);
+    }
+
+    async fn look<T>(&mut self, step: impl FnOnce(&mut Connection, &World) -> T) -> T {
+        let connection = &mut self.connection;
+        self.world.read(|world| step(connection, world)).await
     }
 
     async fn requested(&mut self, request: DeltaDiscoveryRequest) -> Vec<DeltaDiscoveryResponse> {
@@ -190,19 +224,25 @@ impl StreamTask {
         }
         if let Some(error) = &request.error_detail {
             tracing::warn!(
-                proxy = self.instance.proxy, node = self.instance.node, type_url = request.type_url,
-                reason = error.message, "response refused"
+                proxy = self.instance.proxy,
+                node = self.instance.node,
+                type_url = request.type_url,
+                reason = error.message,
+                "response refused"
             );
         }
-        let connection = &mut self.connection;
-        self.world.read(|world| connection.on_request(request, world)).await
+        self.look(|connection, world| connection.on_request(request, world)).await
     }
 
     fn report(&mut self) {
-        self.instance.is_filter = self.connection.is_filter();
-        self.instance.grants = self.connection.acknowledged(types::GRANT);
-        self.instance.sessions = self.connection.acknowledged(types::SESSION);
-        (self.instance.refusals, self.instance.last_refusal) = self.connection.refusals();
-        self.proxies.set(self.number, Some(self.instance.clone()));
+        let instance = &mut self.instance;
+        instance.is_filter = self.connection.is_filter();
+        instance.grants = self.connection.answered(types::GRANT);
+        instance.sessions = self.connection.answered(types::SESSION);
+        let (sent, acknowledgements, refusals) = self.connection.totals();
+        (instance.sent, instance.acknowledgements) = (sent, acknowledgements);
+        instance.refusals = refusals;
+        instance.refused = self.connection.refused();
+        self.proxies.update(self.number, instance);
     }
 }

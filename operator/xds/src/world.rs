@@ -1,6 +1,6 @@
 //! Everything that proxies may ask for, and the order in which it changed.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use envoy_types::pb::google::protobuf::Any;
@@ -12,17 +12,19 @@ pub mod types {
     pub const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
     /// Listeners.
     pub const LISTENER: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
+    /// Routes of listeners: apart from them, so that a new route drains no connection.
+    pub const ROUTES: &str = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration";
     /// Filter configurations.
     pub const EXTENSION: &str = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig";
     pub use sallyport_policy_proto::resource::{
         BASELINE_TYPE as BASELINE, GRANT_TYPE as GRANT, SESSION_TYPE as SESSION,
     };
     /// All of them.
-    pub const ALL: [&str; 6] = [CLUSTER, LISTENER, EXTENSION, GRANT, SESSION, BASELINE];
+    pub const ALL: [&str; 7] = [CLUSTER, LISTENER, ROUTES, EXTENSION, GRANT, SESSION, BASELINE];
 }
 
-/// Changes remembered for connections that are behind; one that is further behind is compared as a whole.
-const LOG_LENGTH: usize = 65_536;
+/// Removals remembered for connections that are behind. One that is further behind starts anew.
+const REMEMBERED_REMOVALS: usize = 65_536;
 
 /// A resource.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,18 +37,17 @@ pub struct Stored {
     pub seq: u64,
 }
 
-#[derive(Clone, Debug)]
-struct Logged {
-    seq: u64,
-    type_url: &'static str,
-    name: String,
-}
+type Named = (&'static str, Arc<str>);
 
 /// All resources of one group of proxies.
 #[derive(Debug, Default)]
 pub struct World {
-    resources: BTreeMap<&'static str, BTreeMap<String, Stored>>,
-    log: VecDeque<Logged>,
+    resources: BTreeMap<&'static str, BTreeMap<Arc<str>, Stored>>,
+    /// The last change of each resource, also of those that are gone and remembered.
+    changes: BTreeMap<u64, Named>,
+    removals: BTreeMap<Named, u64>,
+    /// Removals up to this change may be forgotten.
+    forgotten: u64,
     seq: u64,
 }
 
@@ -60,23 +61,53 @@ impl World {
     /// the change that made the resource what it is.
     pub fn set(&mut self, type_url: &'static str, name: &str, resource: Option<(Any, String)>) -> u64 {
         let resources = self.resources.entry(type_url).or_default();
-        match (resource, resources.get(name)) {
-            (Some((_, version)), Some(known)) if known.version == version => return known.seq,
-            (None, None) => return self.seq,
-            (Some((body, version)), _) => {
-                self.seq += 1;
-                resources.insert(name.to_string(), Stored { body, version, seq: self.seq });
+        let known =
+            resources.get_key_value(name).map(|(name, stored)| (name.clone(), stored.seq, &stored.version));
+        let name = match (&resource, known) {
+            (Some((_, version)), Some((_, seq, same))) if version == same => return seq,
+            (None, None) => {
+                return self.removals.get(&(type_url, Arc::from(name))).copied().unwrap_or(self.seq);
             }
-            (None, Some(_)) => {
-                self.seq += 1;
-                resources.remove(name);
+            (_, Some((name, seq, _))) => {
+                self.changes.remove(&seq);
+                name
+            }
+            (Some(_), None) => Arc::from(name),
+        };
+        self.seq += 1;
+        if let Some(removed) = self.removals.remove(&(type_url, name.clone())) {
+            self.changes.remove(&removed);
+        }
+        match resource {
+            Some((body, version)) => {
+                resources.insert(name.clone(), Stored { body, version, seq: self.seq });
+            }
+            None => {
+                resources.remove(&name);
+                self.removals.insert((type_url, name.clone()), self.seq);
             }
         }
-        if self.log.len() == LOG_LENGTH {
-            self.log.pop_front();
-        }
-        self.log.push_back(Logged { seq: self.seq, type_url, name: name.to_string() });
+        self.changes.insert(self.seq, (type_url, name));
+        self.forget(REMEMBERED_REMOVALS);
         self.seq
+    }
+
+    /// Forgets the older half of the removals when there are more than `most`.
+    fn forget(&mut self, most: usize) {
+        if self.removals.len() <= most {
+            return;
+        }
+        let mut seqs: Vec<u64> = self.removals.values().copied().collect();
+        seqs.sort_unstable();
+        self.forgotten = seqs.get(seqs.len() / 2).copied().unwrap_or(self.seq);
+        let (changes, forgotten) = (&mut self.changes, self.forgotten);
+        self.removals.retain(|_, seq| {
+            let keep = *seq > forgotten;
+            if !keep {
+                changes.remove(seq);
+            }
+            keep
+        });
     }
 
     /// A resource.
@@ -85,14 +116,14 @@ impl World {
     }
 
     /// Number of the change that made a resource what it is, or that removed it; none: nothing is remembered of it.
-    pub fn last_change(&self, type_url: &str, name: &str) -> Option<u64> {
-        let logged = || self.log.iter().rev().find(|l| l.type_url == type_url && l.name == name).map(|l| l.seq);
-        self.find(type_url, name).map(|stored| stored.seq).or_else(logged)
+    pub fn last_change(&self, type_url: &'static str, name: &str) -> Option<u64> {
+        let removed = || self.removals.get(&(type_url, Arc::from(name))).copied();
+        self.find(type_url, name).map(|stored| stored.seq).or_else(removed)
     }
 
     /// All resources of a type.
-    pub fn all(&self, type_url: &str) -> impl Iterator<Item = (&String, &Stored)> {
-        self.resources.get(type_url).into_iter().flatten()
+    pub fn all(&self, type_url: &str) -> impl Iterator<Item = (&str, &Stored)> {
+        self.resources.get(type_url).into_iter().flatten().map(|(name, stored)| (name.as_ref(), stored))
     }
 
     /// How many there are of a type.
@@ -100,18 +131,14 @@ impl World {
         self.resources.get(type_url).map_or(0, |resources| u64::try_from(resources.len()).unwrap_or(u64::MAX))
     }
 
-    /// Names of a type that changed after `seq`, each once; none: that is longer ago than is remembered.
+    /// Names of a type that changed after `seq`, each once, the oldest change first; none: removals that long ago may
+    /// be forgotten.
     pub fn changed_since(&self, type_url: &str, seq: u64) -> Option<Vec<&str>> {
-        let forgotten = self.seq.saturating_sub(u64::try_from(self.log.len()).unwrap_or(0));
-        if seq < forgotten {
+        if seq < self.forgotten {
             return None;
         }
-        let first = self.log.partition_point(|logged| logged.seq <= seq);
-        let mut names: Vec<&str> =
-            self.log.range(first..).filter(|l| l.type_url == type_url).map(|l| l.name.as_str()).collect();
-        names.sort_unstable();
-        names.dedup();
-        Some(names)
+        let after = self.changes.range(seq.saturating_add(1)..).map(|(_, named)| named);
+        Some(after.filter(|(known, _)| *known == type_url).map(|(_, name)| name.as_ref()).collect())
     }
 }
 
@@ -132,8 +159,11 @@ impl SharedWorld {
     /// Changes the world and rings the bell.
     pub async fn change<T>(&self, change: impl FnOnce(&mut World) -> T) -> T {
         let mut world = self.world.write().await;
+        let before = world.seq();
         let result = change(&mut world);
-        self.bell.send_replace(world.seq());
+        if world.seq() != before {
+            self.bell.send_replace(world.seq());
+        }
         result
     }
 
@@ -142,8 +172,58 @@ impl SharedWorld {
         look(&*self.world.read().await)
     }
 
-    /// The bell.
+    /// The bell: it tells the number of the last change.
     pub fn bell(&self) -> watch::Receiver<u64> {
         self.bell.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(version: &str) -> Option<(Any, String)> {
+        Some((Any::default(), version.into()))
+    }
+
+    #[test]
+    fn only_a_change_of_version_is_a_change() {
+        let mut world = World::default();
+        assert_eq!(world.set(types::GRANT, "a", body("1")), 1);
+        assert_eq!(world.set(types::GRANT, "b", body("1")), 2);
+        assert_eq!(world.set(types::GRANT, "a", body("1")), 1, "the change that made it so");
+        assert_eq!(world.set(types::GRANT, "a", body("2")), 3);
+        assert_eq!(world.set(types::GRANT, "none", None), 3);
+        assert_eq!(world.changed_since(types::GRANT, 0), Some(vec!["b", "a"]));
+        assert_eq!(world.changed_since(types::GRANT, 2), Some(vec!["a"]));
+        assert_eq!(world.changed_since(types::SESSION, 0), Some(vec![]));
+    }
+
+    #[test]
+    fn a_removal_is_a_change_until_the_resource_is_back() {
+        let mut world = World::default();
+        world.set(types::GRANT, "a", body("1"));
+        assert_eq!(world.set(types::GRANT, "a", None), 2);
+        assert_eq!(world.last_change(types::GRANT, "a"), Some(2));
+        assert_eq!(world.set(types::GRANT, "a", None), 2, "removed already");
+        assert_eq!(world.changed_since(types::GRANT, 1), Some(vec!["a"]));
+        assert_eq!(world.set(types::GRANT, "a", body("1")), 3);
+        assert_eq!((world.changes.len(), world.removals.len()), (1, 0));
+    }
+
+    #[test]
+    fn who_is_behind_forgotten_removals_is_told_so() {
+        let mut world = World::default();
+        for name in ["a", "b", "c", "d"] {
+            world.set(types::GRANT, name, body("1"));
+        }
+        for name in ["a", "b", "c"] {
+            world.set(types::GRANT, name, None);
+        }
+        world.forget(2);
+        assert_eq!(world.changed_since(types::GRANT, 5), None);
+        assert_eq!(world.changed_since(types::GRANT, 6), Some(vec!["c"]));
+        assert_eq!(world.last_change(types::GRANT, "a"), None);
+        assert_eq!(world.changes.len(), 2, "one that is there, one removal");
     }
 }

@@ -1,11 +1,9 @@
 //! The filter in the chain, and its configuration resource.
 
 use envoy_types::pb::envoy::config::core::v3::async_data_source::Specifier as AsyncSpecifier;
-use envoy_types::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
 use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
 use envoy_types::pb::envoy::config::core::v3::{
-    AggregatedConfigSource, ApiVersion, AsyncDataSource, ConfigSource, DataSource, ExtensionConfigSource,
-    TypedExtensionConfig,
+    AsyncDataSource, DataSource, ExtensionConfigSource, TypedExtensionConfig,
 };
 use envoy_types::pb::envoy::extensions::filters::http::wasm::v3::Wasm;
 use envoy_types::pb::envoy::extensions::wasm::v3::plugin_config::Vm;
@@ -18,19 +16,19 @@ use super::{FILTER, any};
 
 /// The resource that Envoy asks for by name.
 pub(super) fn extension(plan: &ProxyPlan) -> TypedExtensionConfig {
-    TypedExtensionConfig { name: FILTER.into(), typed_config: Some(any(&wasm(&plan.module, &plan.filter_config))) }
+    TypedExtensionConfig {
+        name: FILTER.into(),
+        typed_config: Some(any(&wasm(&plan.module, &plan.filter_config))),
+    }
 }
 
 /// How the chain asks for it. Until it is there the default applies: the same filter without any server, which denies
 /// everything.
 pub(super) fn source(plan: &ProxyPlan) -> ExtensionConfigSource {
     ExtensionConfigSource {
-        config_source: Some(ConfigSource {
-            resource_api_version: ApiVersion::V3.into(),
-            config_source_specifier: Some(ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
-            ..Default::default()
-        }),
+        config_source: Some(super::ads()),
         default_config: Some(any(&wasm(&plan.module, &[]))),
+        // The listener opens with the true configuration, or after Envoy's initial fetch timeout with the default.
         apply_default_config_without_warming: false,
         type_urls: vec!["type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm".into()],
     }

@@ -1,24 +1,18 @@
 //! The listener: one HTTP connection manager, the filter, the router.
 
-use envoy_types::pb::envoy::config::core::v3::{Http1ProtocolOptions, HttpProtocolOptions, http_protocol_options};
+use envoy_types::pb::envoy::config::core::v3::{HttpProtocolOptions, http_protocol_options};
 use envoy_types::pb::envoy::config::listener::v3::filter::ConfigType as NetworkConfig;
 use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, Listener};
-use envoy_types::pb::envoy::config::route::v3::route::Action;
-use envoy_types::pb::envoy::config::route::v3::route_action::ClusterSpecifier;
-use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
-use envoy_types::pb::envoy::config::route::v3::{
-    DirectResponseAction, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost,
-};
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::{
     CodecType, PathWithEscapedSlashesAction, RouteSpecifier, ServerHeaderTransformation,
 };
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_filter::ConfigType;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
-    HttpConnectionManager, HttpFilter,
+    HttpConnectionManager, HttpFilter, Rds,
 };
 use envoy_types::pb::google::protobuf::{BoolValue, Duration, UInt32Value};
-use sallyport_operator_ir::{ProxyPlan, Route as Way};
+use sallyport_operator_ir::ProxyPlan;
 
 use super::{FILTER, LISTENER, any, cluster, filter};
 
@@ -29,7 +23,9 @@ pub(super) fn render(plan: &ProxyPlan) -> Listener {
     Listener {
         name: LISTENER.into(),
         address: Some(cluster::address(&plan.listen)),
-        per_connection_buffer_limit_bytes: Some(UInt32Value { value: plan.max_body_bytes.saturating_add(SLACK) }),
+        per_connection_buffer_limit_bytes: Some(UInt32Value {
+            value: plan.max_body_bytes.saturating_add(SLACK),
+        }),
         filter_chains: vec![FilterChain {
             filters: vec![Filter {
                 name: "envoy.filters.network.http_connection_manager".into(),
@@ -62,10 +58,10 @@ fn manager(plan: &ProxyPlan) -> HttpConnectionManager {
         generate_request_id: Some(BoolValue { value: false }),
         common_http_protocol_options: Some(HttpProtocolOptions {
             // `Mcp_Name` is `Mcp-Name` to servers behind CGI-like interfaces.
-            headers_with_underscores_action: http_protocol_options::HeadersWithUnderscoresAction::RejectRequest.into(),
+            headers_with_underscores_action:
+                http_protocol_options::HeadersWithUnderscoresAction::RejectRequest.into(),
             ..Default::default()
         }),
-        http_protocol_options: Some(Http1ProtocolOptions::default()),
         request_headers_timeout: seconds(10),
         // The whole request, body included; answers and streams may take as long as they like.
         request_timeout: seconds(60),
@@ -82,54 +78,10 @@ fn manager(plan: &ProxyPlan) -> HttpConnectionManager {
                 ..Default::default()
             },
         ],
-        route_specifier: Some(RouteSpecifier::RouteConfig(routes(plan))),
-        ..Default::default()
-    }
-}
-
-/// One virtual host per host that is named, and one for all others; a path that leads nowhere is answered 404, after
-/// the filter has recorded it.
-fn routes(plan: &ProxyPlan) -> RouteConfiguration {
-    let mut hosts: Vec<&str> = plan.routes.iter().filter_map(|way| way.host.as_deref()).collect();
-    hosts.sort_unstable();
-    hosts.dedup();
-    let named = hosts.into_iter().map(|host| VirtualHost {
-        name: host.into(),
-        domains: vec![host.into(), format!("{host}:*")],
-        routes: ways(plan, Some(host)),
-        ..Default::default()
-    });
-    let others =
-        VirtualHost { name: "any".into(), domains: vec!["*".into()], routes: ways(plan, None), ..Default::default() };
-    RouteConfiguration { name: LISTENER.into(), virtual_hosts: named.chain([others]).collect(), ..Default::default() }
-}
-
-fn ways(plan: &ProxyPlan, host: Option<&str>) -> Vec<Route> {
-    let mut ways: Vec<Route> =
-        plan.routes.iter().filter(|way| way.host.is_none() || way.host.as_deref() == host).map(way).collect();
-    ways.push(Route {
-        name: String::new(),
-        r#match: Some(RouteMatch { path_specifier: Some(PathSpecifier::Prefix("/".into())), ..Default::default() }),
-        action: Some(Action::DirectResponse(DirectResponseAction { status: 404, ..Default::default() })),
-        ..Default::default()
-    });
-    ways
-}
-
-fn way(way: &Way) -> Route {
-    Route {
-        name: way.name.clone(),
-        r#match: Some(RouteMatch {
-            // The path itself, or below it at a slash.
-            path_specifier: Some(PathSpecifier::PathSeparatedPrefix(way.path.clone())),
-            ..Default::default()
-        }),
-        action: Some(Action::Route(RouteAction {
-            cluster_specifier: Some(ClusterSpecifier::Cluster(way.upstream.clone())),
-            prefix_rewrite: way.rewrite.clone().unwrap_or_default(),
-            timeout: seconds(0),
-            idle_timeout: seconds(0),
-            ..Default::default()
+        // Apart from the listener: a change of routes drains no connection.
+        route_specifier: Some(RouteSpecifier::Rds(Rds {
+            config_source: Some(super::ads()),
+            route_config_name: LISTENER.into(),
         })),
         ..Default::default()
     }

@@ -1,0 +1,44 @@
+# `make help` lists what there is.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+.PHONY: help
+help: ## Lists the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## Installs what is missing on this machine
+	@scripts/setup.sh
+
+.PHONY: wasm
+wasm: setup ## Builds the Envoy filter
+	@scripts/build-wasm.sh
+
+.PHONY: build
+build: wasm ## Builds everything
+	@cargo build --locked -p sallyport-cli
+
+.PHONY: run
+run: build ## Runs everything on config/samples/payments
+	@target/debug/sallyport up --config config/samples/payments
+
+.PHONY: demo
+demo: build ## Shows allowed, denied and revoked calls through a real Envoy, and leaves it running
+	@python3 e2e/demo.py
+
+.PHONY: lint
+lint: setup ## Format, warnings as errors, file sizes
+	@cargo fmt --all --check
+	@cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
+	@scripts/check-size.sh
+
+.PHONY: unit
+unit: ## Unit and property tests
+	@cargo test --quiet --locked
+
+.PHONY: e2e
+e2e: build ## The real things from outside: Envoy, control plane, ingest, API
+	@python3 e2e/run.py
+
+.PHONY: test
+test: lint unit e2e ## Everything that CI runs

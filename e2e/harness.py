@@ -1,0 +1,125 @@
+"""Starts the whole of Sallyport on free ports, with a real Envoy, and talks to it as users do."""
+
+import http.client
+import json
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "e2e"))
+from fixtures import upstream  # noqa: E402
+
+IDENTITY = {"x-mcp-human-id": "user-123", "x-mcp-agent-id": "ops-agent", "x-mcp-agent-session": "sess-ops"}
+MEDIA = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
+SALLYPORT = ROOT / "target/debug/sallyport"
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def until(condition, seconds=15, what="condition"):
+    """Polls until `condition` gives something true, and gives it back."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        result = condition()
+        if result:
+            return result
+        time.sleep(0.02)
+    raise AssertionError(f"{what} did not come true within {seconds} s")
+
+
+class Stack:
+    """`sallyport up` on the payments sample, before an upstream of ours."""
+
+    def __init__(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="sallyport-"))
+        self.upstream = upstream.start()
+        self.config = self.folder / "config"
+        shutil.copytree(ROOT / "config/samples/payments", self.config)
+        server = self.config / "server.yaml"
+        server.write_text(server.read_text().replace("127.0.0.1:8088/mcp", f"127.0.0.1:{self.upstream.server_port}/mcp"))
+        flags = ["listen", "api", "envoy-admin", "xds", "ingest", "operator-admin", "ingest-admin"]
+        self.ports = {flag: free_port() for flag in flags}
+        self.log = open(self.folder / "log", "w")
+        command = [SALLYPORT, "up", "--config", self.config, "--data", self.folder / "data"]
+        command += [f"--{flag}=127.0.0.1:{port}" for flag, port in self.ports.items()]
+        began = time.monotonic()
+        self.process = subprocess.Popen(command, cwd=ROOT, stdout=self.log, stderr=self.log)
+        try:
+            until(self.is_ready, 30, "stack is ready")
+            self.key = (self.folder / "data/api-key").read_text().strip()
+            # A worker that has not served yet learns its grants on its first tick.
+            until(lambda: self.call("list_invoices")[0] == 200, what="first verdict")
+        except BaseException:
+            print((self.folder / "log").read_text(), file=sys.stderr)
+            self.stop()
+            raise
+        self.started_in = time.monotonic() - began
+
+    def is_ready(self):
+        assert self.process.poll() is None, "sallyport up ended"
+        return (self.folder / "data/run.json").exists() and "ready in" in (self.folder / "log").read_text()
+
+    def run_json(self):
+        return json.loads((self.folder / "data/run.json").read_text())
+
+    def request(self, method, path, body=None, headers=None, port="listen", timeout=10):
+        connection = http.client.HTTPConnection("127.0.0.1", self.ports[port], timeout=timeout)
+        try:
+            connection.putrequest(method, path, skip_accept_encoding=True)
+            pairs = headers.items() if isinstance(headers, dict) else (headers or [])
+            for name, value in pairs:
+                connection.putheader(name, value)
+            if body is not None:
+                connection.putheader("content-length", str(len(body)))
+            connection.endheaders(body)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
+
+    def post(self, body, headers=None):
+        if not isinstance(body, bytes):
+            body = json.dumps(body).encode()
+        return self.request("POST", "/payments/mcp", body, headers if headers is not None else {**MEDIA, **IDENTITY})
+
+    def call(self, tool, headers=None, **arguments):
+        body = {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": tool, "arguments": arguments}}
+        return self.post(body, headers)
+
+    def reason(self, answer):
+        return json.loads(answer[1])["error"]["data"]["reason"]
+
+    def api(self, method, path, body=None, key=None):
+        body = json.dumps(body).encode() if body is not None else None
+        headers = {"x-api-key": self.key if key is None else key, "content-type": "application/json"}
+        status, answer = self.request(method, f"/api/v1/{path}", body, headers, port="api", timeout=30)
+        return status, json.loads(answer)
+
+    def cli(self, *arguments):
+        command = [SALLYPORT, *arguments, "--data", self.folder / "data"]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+    def events(self, **filters):
+        query = "&".join(f"{name}={value}" for name, value in {"limit": 1000, **filters}.items())
+        status, page = self.api("GET", f"events/filter?{query}")
+        assert status == 200, page
+        return page["events"]
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(20)
+        self.upstream.stopping.set()
+        self.upstream.shutdown()
+        self.log.close()
+        shutil.rmtree(self.folder)

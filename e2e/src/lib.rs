@@ -1,1 +1,0 @@
-//! The real things from outside.

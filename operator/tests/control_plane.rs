@@ -1,0 +1,232 @@
+//! The control plane as proxies and the control API meet it: over TLS, with tokens, from files to acknowledgements.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::core::v3::Node;
+use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
+use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+use sallyport_operator::Args;
+use sallyport_policy_proto::resource::{BASELINE_TYPE, GRANT_TYPE, SESSION_TYPE};
+use sallyport_runtime::{tls, tokens};
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use tonic::{Code, Request, Status, Streaming};
+
+const LIMIT: Duration = Duration::from_secs(10);
+const SERVER: &str = "apiVersion: mcpruntime.org/v1alpha1\nkind: MCPServer\nmetadata: {name: pay, namespace: ns}\nspec:\n  image: i\n  gateway: {enabled: true}\n";
+
+fn session(more: &str) -> String {
+    format!(
+        "apiVersion: mcpruntime.org/v1alpha1\nkind: MCPAgentSession\nmetadata: {{name: sess, namespace: ns}}\nspec:\n  serverRef: {{name: pay}}\n  subject: {{humanID: h}}\n{more}"
+    )
+}
+
+struct ControlPlane {
+    folder: tempfile::TempDir,
+    xds: SocketAddr,
+    admin: SocketAddr,
+    shutdown: CancellationToken,
+}
+
+impl Drop for ControlPlane {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+fn free_address() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+impl ControlPlane {
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("config")).unwrap();
+        tls::make_self_signed(folder.path()).unwrap();
+        let known = serde_json::json!({ tokens::digest("right"): "standalone", tokens::digest("other"): "elsewhere" });
+        std::fs::write(folder.path().join("tokens.json"), known.to_string()).unwrap();
+        let (xds, admin) = (free_address(), free_address());
+        let shutdown = CancellationToken::new();
+        let this = Self { folder, xds, admin, shutdown };
+        this.write("server.yaml", SERVER);
+        this.write("session.yaml", &session(""));
+        tokio::spawn(sallyport_operator::run(this.args(), this.shutdown.clone()));
+        let deadline = tokio::time::Instant::now() + LIMIT;
+        while reqwest::get(format!("http://{admin}/readyz")).await.is_err() {
+            assert!(tokio::time::Instant::now() < deadline, "not ready");
+            tokio::task::yield_now().await;
+        }
+        this
+    }
+
+    fn args(&self) -> Args {
+        Args {
+            config: self.path("config"),
+            listen: self.xds,
+            admin: self.admin,
+            tls_dir: self.folder.path().into(),
+            tokens: self.path("tokens.json"),
+            wasm: PathBuf::from("filter.wasm"),
+            gateway_listen: free_address(),
+            proxy: "standalone".into(),
+            cluster_name: "local".into(),
+            digest_key_file: None,
+            ecds_ttl: Duration::ZERO,
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        sallyport_runtime::files::write_whole(&self.path("config").join(name), text.as_bytes(), false)
+            .unwrap();
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        let answer = reqwest::get(format!("http://{}/v1/{path}", self.admin)).await.unwrap();
+        answer.json().await.unwrap()
+    }
+
+    async fn connect(&self, token: Option<&str>) -> Result<Filter, Status> {
+        let channel = channel(self.folder.path(), self.xds).await;
+        let (requests, queue) = mpsc::unbounded_channel();
+        let mut request = Request::new(UnboundedReceiverStream::new(queue));
+        if let Some(token) = token {
+            request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+        }
+        let mut client = AggregatedDiscoveryServiceClient::new(channel);
+        let responses = client.delta_aggregated_resources(request).await?.into_inner();
+        Ok(Filter { requests, responses })
+    }
+}
+
+async fn channel(folder: &Path, address: SocketAddr) -> Channel {
+    let ca = Certificate::from_pem(std::fs::read(folder.join("ca.pem")).unwrap());
+    let tls = ClientTlsConfig::new().ca_certificate(ca).domain_name(tls::SERVER_NAME);
+    let endpoint = Endpoint::from_shared(format!("https://{address}")).unwrap();
+    endpoint.tls_config(tls).unwrap().connect().await.unwrap()
+}
+
+/// A filter's stream.
+struct Filter {
+    requests: mpsc::UnboundedSender<DeltaDiscoveryRequest>,
+    responses: Streaming<DeltaDiscoveryResponse>,
+}
+
+impl Filter {
+    fn subscribe(&self, node: &str) {
+        for type_url in [GRANT_TYPE, SESSION_TYPE, BASELINE_TYPE] {
+            let request = DeltaDiscoveryRequest {
+                node: Some(Node { id: node.into(), ..Default::default() }),
+                type_url: type_url.into(),
+                resource_names_subscribe: vec!["*".into()],
+                ..Default::default()
+            };
+            self.requests.send(request).unwrap();
+        }
+    }
+
+    async fn next(&mut self) -> DeltaDiscoveryResponse {
+        tokio::time::timeout(LIMIT, self.responses.message())
+            .await
+            .expect("a response in time")
+            .unwrap()
+            .unwrap()
+    }
+
+    fn acknowledge(&self, response: &DeltaDiscoveryResponse) {
+        let request = DeltaDiscoveryRequest {
+            type_url: response.type_url.clone(),
+            response_nonce: response.nonce.clone(),
+            ..Default::default()
+        };
+        self.requests.send(request).unwrap();
+    }
+
+    /// Takes everything up to the baseline.
+    async fn synchronise(&mut self) {
+        loop {
+            let response = self.next().await;
+            self.acknowledge(&response);
+            if response.type_url == BASELINE_TYPE {
+                return;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn without_the_right_token_there_is_no_stream() {
+    let control_plane = ControlPlane::start().await;
+    let code = async |token| control_plane.connect(token).await.err().map(|status| status.code());
+    assert_eq!(code(None).await, Some(Code::Unauthenticated));
+    assert_eq!(code(Some("wrong")).await, Some(Code::Unauthenticated));
+    assert_eq!(
+        code(Some("other")).await,
+        Some(Code::PermissionDenied),
+        "a proxy that is not ours to configure"
+    );
+    assert_eq!(code(Some("right")).await, None);
+}
+
+#[tokio::test]
+async fn a_revocation_is_enforced_when_every_filter_has_acknowledged_it() {
+    let control_plane = ControlPlane::start().await;
+    let path = "enforcement/sessions/ns/sess";
+    assert_eq!(control_plane.get(path).await["complete"], false, "no filter, no enforcement");
+    let mut first = control_plane.connect(Some("right")).await.unwrap();
+    let mut second = control_plane.connect(Some("right")).await.unwrap();
+    first.subscribe("standalone/1/7");
+    second.subscribe("standalone/2/7");
+    first.synchronise().await;
+    second.synchronise().await;
+    let before = control_plane.get(&format!("{path}?timeout_ms=5000")).await;
+    assert_eq!((&before["complete"], &before["enforced"]), (&true.into(), &2.into()), "{before}");
+
+    control_plane.write("session.yaml", &session("  revoked: true\n"));
+    let (to_first, to_second) = (first.next().await, second.next().await);
+    assert_eq!(to_first.resources[0].name, "ns/sess");
+    assert_ne!(before["version"], to_first.resources[0].version.as_str());
+    first.acknowledge(&to_first);
+    let version = &to_first.resources[0].version;
+    let half = control_plane.get(&format!("{path}?version={version}&timeout_ms=200")).await;
+    assert_eq!((&half["complete"], &half["pending"][0]), (&false.into(), &"standalone/2/7".into()), "{half}");
+    second.acknowledge(&to_second);
+    let whole = control_plane.get(&format!("{path}?version={version}&timeout_ms=5000")).await;
+    assert_eq!((&whole["complete"], &whole["of"]), (&true.into(), &2.into()), "{whole}");
+
+    let proxies = control_plane.get("proxies").await;
+    assert_eq!(proxies["proxies"][0]["proxy"], "standalone");
+    let metrics =
+        reqwest::get(format!("http://{}/metrics", control_plane.admin)).await.unwrap().text().await.unwrap();
+    assert!(metrics.contains("sallyport_operator_streams 2"), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_bad_file_is_told_and_a_removed_session_is_withdrawn() {
+    let control_plane = ControlPlane::start().await;
+    let mut filter = control_plane.connect(Some("right")).await.unwrap();
+    filter.subscribe("standalone/1/7");
+    filter.synchronise().await;
+    control_plane.write("bad.yaml", "kind: [");
+    std::fs::remove_file(control_plane.path("config/session.yaml")).unwrap();
+    let response = filter.next().await;
+    assert_eq!(response.removed_resources, ["ns/sess"]);
+    filter.acknowledge(&response);
+    let gone = control_plane.get("enforcement/sessions/ns/sess?timeout_ms=5000").await;
+    assert_eq!((&gone["complete"], &gone["present"]), (&true.into(), &false.into()), "{gone}");
+    let problems = control_plane.get("problems").await;
+    assert_eq!(problems["files"][0]["file"], "bad.yaml", "{problems}");
+    let objects = control_plane.get("objects").await;
+    assert_eq!(
+        (&objects["objects"][0]["name"], &objects["objects"][0]["accepted"]),
+        (&"pay".into(), &true.into())
+    );
+}

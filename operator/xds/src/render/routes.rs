@@ -1,0 +1,82 @@
+//! The listener's routes. The filter knows a server by the name of its route.
+
+use envoy_types::pb::envoy::config::route::v3::route::Action;
+use envoy_types::pb::envoy::config::route::v3::route_action::{ClusterSpecifier, HostRewriteSpecifier};
+use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
+use envoy_types::pb::envoy::config::route::v3::{
+    DirectResponseAction, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost,
+};
+use envoy_types::pb::google::protobuf::{BoolValue, Duration};
+use sallyport_operator_ir::{ProxyPlan, Route as Way};
+
+use super::LISTENER;
+
+/// One virtual host per host that is named, and one for all others; a path that leads nowhere is answered 404, after
+/// the filter has recorded it.
+pub(super) fn render(plan: &ProxyPlan) -> RouteConfiguration {
+    let mut hosts: Vec<&str> = plan.routes.iter().filter_map(|way| way.host.as_deref()).collect();
+    hosts.sort_unstable();
+    hosts.dedup();
+    let named = hosts.into_iter().map(|host| VirtualHost {
+        name: host.into(),
+        domains: vec![host.into(), format!("{host}:*")],
+        routes: ways(plan, Some(host)),
+        ..Default::default()
+    });
+    let others = VirtualHost {
+        name: "any".into(),
+        domains: vec!["*".into()],
+        routes: ways(plan, None),
+        ..Default::default()
+    };
+    RouteConfiguration {
+        name: LISTENER.into(),
+        virtual_hosts: named.chain([others]).collect(),
+        // A cluster that Envoy refused fails the calls of its own server (503) and no others.
+        validate_clusters: Some(BoolValue { value: false }),
+        ..Default::default()
+    }
+}
+
+fn ways(plan: &ProxyPlan, host: Option<&str>) -> Vec<Route> {
+    let fits = |way: &&Way| way.host.is_none() || way.host.as_deref() == host;
+    let mut ways: Vec<Route> = plan.routes.iter().filter(fits).map(|way| route(way, plan)).collect();
+    ways.push(Route {
+        r#match: Some(RouteMatch {
+            path_specifier: Some(PathSpecifier::Prefix("/".into())),
+            ..Default::default()
+        }),
+        action: Some(Action::DirectResponse(DirectResponseAction { status: 404, ..Default::default() })),
+        ..Default::default()
+    });
+    ways
+}
+
+fn route(way: &Way, plan: &ProxyPlan) -> Route {
+    let path = match way.path.as_str() {
+        "/" => PathSpecifier::Prefix("/".into()),
+        // The path itself, or below it at a slash.
+        path => PathSpecifier::PathSeparatedPrefix(path.into()),
+    };
+    // A server behind TLS is found by the name that it proves.
+    let upstream = plan.upstreams.iter().find(|upstream| upstream.name == way.upstream);
+    let host = upstream.and_then(|upstream| {
+        let (name, port) = (upstream.tls.as_deref()?, upstream.address.port);
+        let name = if name.contains(':') { format!("[{name}]") } else { name.to_string() };
+        Some(if port == 443 { name } else { format!("{name}:{port}") })
+    });
+    Route {
+        name: way.name.clone(),
+        r#match: Some(RouteMatch { path_specifier: Some(path), ..Default::default() }),
+        action: Some(Action::Route(RouteAction {
+            cluster_specifier: Some(ClusterSpecifier::Cluster(way.upstream.clone())),
+            prefix_rewrite: way.rewrite.clone().unwrap_or_default(),
+            host_rewrite_specifier: host.map(HostRewriteSpecifier::HostRewriteLiteral),
+            // Answers and streams may take as long as they like.
+            timeout: Some(Duration::default()),
+            idle_timeout: Some(Duration::default()),
+            ..Default::default()
+        })),
+        ..Default::default()
+    }
+}

