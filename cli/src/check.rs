@@ -29,7 +29,12 @@ pub(crate) fn run(path: &Path) -> anyhow::Result<ExitCode> {
     for line in &findings.warnings {
         say_error(&format!("warning: {line}"));
     }
-    say(&format!("{} objects, {} errors, {} warnings", findings.objects, findings.errors.len(), findings.warnings.len()));
+    say(&format!(
+        "{} objects, {} errors, {} warnings",
+        findings.objects,
+        findings.errors.len(),
+        findings.warnings.len()
+    ));
     Ok(if findings.errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -58,7 +63,9 @@ fn findings(path: &Path) -> anyhow::Result<Findings> {
         }
     }
     index.plan();
-    for (key, problem) in index.problems().iter().flat_map(|(key, problems)| problems.iter().map(move |p| (key, p))) {
+    for (key, problem) in
+        index.problems().iter().flat_map(|(key, problems)| problems.iter().map(move |p| (key, p)))
+    {
         let Some(place) = places.get(key) else { continue };
         let line = at(key, place, &problem.path, &problem.message, problem.reason);
         match problem.severity {
@@ -123,13 +130,22 @@ mod tests {
         assert_eq!((good.objects, good.errors), (2, vec![]));
         let dangling = check(&[("a.yaml", &server), ("b.yaml", &grant("t"))]);
         assert_eq!(dangling.errors.len(), 1);
-        assert!(dangling.errors[0].contains("b.yaml:1: MCPAccessGrant ns/g spec.serverRef"), "{:?}", dangling.errors);
+        assert!(
+            dangling.errors[0].contains("b.yaml:1: MCPAccessGrant ns/g spec.serverRef"),
+            "{:?}",
+            dangling.errors
+        );
     }
 
     #[test]
     fn an_object_in_two_files_is_an_error_and_a_dot_file_is_none() {
         let twice = check(&[("a.yaml", &grant("s")), ("b.yaml", &grant("s")), (".c.yaml", "kind: [")]);
-        assert_eq!(twice.errors.iter().filter(|line| line.contains("(Duplicate)")).count(), 1, "{:?}", twice.errors);
+        assert_eq!(
+            twice.errors.iter().filter(|line| line.contains("(Duplicate)")).count(),
+            1,
+            "{:?}",
+            twice.errors
+        );
         assert!(!twice.errors.iter().any(|line| line.contains(".c.yaml")));
     }
 }

@@ -39,20 +39,26 @@ impl Client {
             Some(api) => api.trim_end_matches('/').to_string(),
             None => {
                 let text = std::fs::read_to_string(&run).with_context(|| {
-                    format!("nothing runs from {}: start `sallyport up`, or give --data or --api", args.data.display())
+                    format!(
+                        "nothing runs from {}: start `sallyport up`, or give --data or --api",
+                        args.data.display()
+                    )
                 })?;
-                let run: Value = serde_json::from_str(&text).with_context(|| format!("{} is damaged", run.display()))?;
+                let run: Value =
+                    serde_json::from_str(&text).with_context(|| format!("{} is damaged", run.display()))?;
                 format!("http://{}", run.get("api").and_then(Value::as_str).unwrap_or_default())
             }
         };
         let key_file = args.api_key_file.clone().unwrap_or_else(|| args.data.join("api-key"));
-        let key = std::fs::read_to_string(&key_file).with_context(|| format!("cannot read the API key in {}", key_file.display()))?;
+        let key = std::fs::read_to_string(&key_file)
+            .with_context(|| format!("cannot read the API key in {}", key_file.display()))?;
         let http = reqwest::Client::builder().connect_timeout(CONNECT).timeout(ANSWER).build()?;
         Ok(Self { base, key: key.trim().to_string(), http })
     }
 
     pub(crate) async fn get(&self, path: &str, query: &[(&str, &str)]) -> anyhow::Result<Value> {
-        let url = reqwest::Url::parse_with_params(&self.url(path), query).context("address of the control API")?;
+        let url =
+            reqwest::Url::parse_with_params(&self.url(path), query).context("address of the control API")?;
         self.send(self.http.get(url)).await
     }
 
@@ -66,7 +72,8 @@ impl Client {
     }
 
     async fn send(&self, request: reqwest::RequestBuilder) -> anyhow::Result<Value> {
-        let unreachable = || format!("control API at {} cannot be reached; is `sallyport up` running?", self.base);
+        let unreachable =
+            || format!("control API at {} cannot be reached; is `sallyport up` running?", self.base);
         let answer = request.header("x-api-key", &self.key).send().await.with_context(unreachable)?;
         let status = answer.status();
         let body: Value = answer.json().await.unwrap_or(Value::Null);

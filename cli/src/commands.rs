@@ -96,7 +96,8 @@ async fn list(args: &ApiArgs, what: &str, trust: &str, off: &str, word: &str) ->
     for item in items(&list, what) {
         let (namespace, name) = (text(item, "/namespace"), text(item, "/name"));
         let subject =
-            [text(item, "/subject/humanID"), text(item, "/subject/agentID"), text(item, "/subject/teamID")].join(" ");
+            [text(item, "/subject/humanID"), text(item, "/subject/agentID"), text(item, "/subject/teamID")]
+                .join(" ");
         let state = if flag(item, off) { word } else { "active" };
         let server = text(item, "/serverRef/name");
         say(&format!("{namespace}/{name}\t{server}\t{subject}\t{}\t{state}", text(item, trust)));
@@ -127,7 +128,13 @@ fn enforced(answer: &Value) -> (String, bool) {
         return ("written; no filter is connected, so nobody can say what is enforced".into(), false);
     }
     let pending: Vec<&str> = items(enforced, "pending").filter_map(Value::as_str).collect();
-    (format!("enforced on {on} of {of} filter instances after {millis:.1} ms; not by {}", pending.join(", ")), false)
+    (
+        format!(
+            "enforced on {on} of {of} filter instances after {millis:.1} ms; not by {}",
+            pending.join(", ")
+        ),
+        false,
+    )
 }
 
 fn object(name: &str) -> anyhow::Result<(&str, &str)> {
@@ -147,7 +154,8 @@ async fn events(args: &EventsArgs) -> anyhow::Result<()> {
             say(&event.to_string());
             continue;
         }
-        let joined = |names: &[&str]| names.iter().map(|name| text(event, name)).collect::<Vec<_>>().join(" ");
+        let joined =
+            |names: &[&str]| names.iter().map(|name| text(event, name)).collect::<Vec<_>>().join(" ");
         let what = joined(&["/payload/rpc_method", "/payload/tool_name"]);
         let who = joined(&["/payload/human_id", "/payload/agent_id", "/payload/session_id"]);
         let verdict = joined(&["/payload/decision", "/payload/reason"]);
@@ -169,8 +177,7 @@ async fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     if let (Some(params), Some(request)) = (params, request.as_object_mut()) {
         request.insert("params".into(), params);
     }
-    let identity =
-        json!({ "humanID": args.human, "agentID": args.agent, "teamID": args.team, "sessionID": args.session });
+    let identity = json!({ "humanID": args.human, "agentID": args.agent, "teamID": args.team, "sessionID": args.session });
     let body = json!({ "namespace": namespace, "server": name, "identity": identity, "request": request });
     let answer = Client::new(&args.api)?.post("runtime/policy/explain", Some(&body)).await?;
     say(&serde_json::to_string_pretty(&answer)?);

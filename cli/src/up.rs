@@ -160,9 +160,17 @@ fn plans(args: &UpArgs, prepared: &Prepared) -> anyhow::Result<Vec<Plan>> {
         name: "envoy",
         own: me.clone(),
         program: prepared.envoy.clone(),
-        arguments: ["-c", &data("envoy/bootstrap.yaml"), "--concurrency", &args.concurrency.to_string(), "--use-dynamic-base-id", "--log-level", "warn"]
-            .map(ToString::to_string)
-            .to_vec(),
+        arguments: [
+            "-c",
+            &data("envoy/bootstrap.yaml"),
+            "--concurrency",
+            &args.concurrency.to_string(),
+            "--use-dynamic-base-id",
+            "--log-level",
+            "warn",
+        ]
+        .map(ToString::to_string)
+        .to_vec(),
     };
     Ok(vec![operator, ingest, api, envoy])
 }
@@ -181,7 +189,10 @@ async fn wait_until_ready(args: &UpArgs) -> anyhow::Result<()> {
             if client.get(&url).send().await.is_ok_and(|answer| answer.status().is_success()) {
                 break;
             }
-            anyhow::ensure!(Instant::now() < deadline, "{name} is not ready at {url}; its own lines above say why");
+            anyhow::ensure!(
+                Instant::now() < deadline,
+                "{name} is not ready at {url}; its own lines above say why"
+            );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -199,7 +210,9 @@ async fn write_run(args: UpArgs, pids: Pids, shutdown: CancellationToken) {
             "children": pids.all(),
         });
         let path = args.data.join("run.json");
-        if let Err(error) = sallyport_runtime::files::write_whole(&path, format!("{run:#}\n").as_bytes(), false) {
+        if let Err(error) =
+            sallyport_runtime::files::write_whole(&path, format!("{run:#}\n").as_bytes(), false)
+        {
             say_error(&format!("{} cannot be written: {error}", path.display()));
         }
         tokio::select! {
@@ -212,7 +225,11 @@ async fn write_run(args: UpArgs, pids: Pids, shutdown: CancellationToken) {
 fn announce(args: &UpArgs, took: Duration) {
     say(&format!("ready in {:.1} s; Ctrl-C stops everything", took.as_secs_f64()));
     say(&format!("  MCP          http://{}/<server>/mcp", args.listen));
-    say(&format!("  control API  http://{}/api/v1   key in {}", args.api, args.data.join("api-key").display()));
+    say(&format!(
+        "  control API  http://{}/api/v1   key in {}",
+        args.api,
+        args.data.join("api-key").display()
+    ));
     say(&format!("  manifests    {}   (every change is picked up)", args.config.display()));
     say(&format!("  events       {}   (`sallyport events`)", args.data.join("events.db").display()));
     say(&format!("  Envoy        http://{}   (statistics: /stats/prometheus)", args.envoy_admin));

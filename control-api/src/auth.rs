@@ -25,11 +25,14 @@ impl ApiKeys {
     /// The keys of a file, and of `listed`, separated by commas.
     pub(crate) fn load(file: Option<&Path>, listed: Option<&str>) -> anyhow::Result<Self> {
         let text = match file {
-            Some(path) => std::fs::read_to_string(path).with_context(|| format!("cannot read API keys in {}", path.display()))?,
+            Some(path) => std::fs::read_to_string(path)
+                .with_context(|| format!("cannot read API keys in {}", path.display()))?,
             None => String::new(),
         };
         let from_file = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
-        let keys = from_file.chain(listed.unwrap_or_default().split(',').map(str::trim)).filter(|key| !key.is_empty());
+        let keys = from_file
+            .chain(listed.unwrap_or_default().split(',').map(str::trim))
+            .filter(|key| !key.is_empty());
         let digests: Vec<String> = keys.map(tokens::digest).collect();
         anyhow::ensure!(!digests.is_empty(), "no API keys: give --api-keys-file or SALLYPORT_API_KEYS");
         Ok(Self(digests))
@@ -42,7 +45,12 @@ impl ApiKeys {
 }
 
 /// Lets pass who presents a key.
-pub(crate) async fn check(State(state): State<AppState>, request: Request, next: Next) -> Result<Response, ApiError> {
-    let presented = request.headers().get("x-api-key").and_then(|value| value.to_str().ok()).unwrap_or_default();
+pub(crate) async fn check(
+    State(state): State<AppState>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    let presented =
+        request.headers().get("x-api-key").and_then(|value| value.to_str().ok()).unwrap_or_default();
     if state.keys.know(presented) { Ok(next.run(request).await) } else { Err(ApiError::unauthorized()) }
 }

@@ -72,7 +72,8 @@ impl Directory {
         for file in files {
             // A file that went meanwhile is gone.
             let Ok(text) = std::fs::read_to_string(&file) else { continue };
-            let written = std::fs::metadata(&file).and_then(|m| m.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+            let written =
+                std::fs::metadata(&file).and_then(|m| m.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
             let seconds = written.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
             let modified = i64::try_from(seconds).unwrap_or(i64::MAX);
             for loaded in load_str(&file.display().to_string(), &text).0 {
@@ -102,7 +103,8 @@ impl Directory {
             None => (self.new_file(kind, id)?, yaml),
         };
         let (loaded, problems) = load_str(&file.display().to_string(), &text);
-        let stands = loaded.iter().any(|loaded| loaded.object.id() == object.id() && loaded.object.kind() == kind);
+        let stands =
+            loaded.iter().any(|loaded| loaded.object.id() == object.id() && loaded.object.kind() == kind);
         if !stands {
             let problem = problems.first().map_or_else(String::new, ToString::to_string);
             return Err(ApiError::invalid(format!("the object would not load: {problem}")));
@@ -136,7 +138,8 @@ fn replaced(file: &Path, line: usize, yaml: &str) -> Result<String, ApiError> {
 }
 
 fn list(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
-    let mut entries: Vec<PathBuf> = std::fs::read_dir(folder)?.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    let mut entries: Vec<PathBuf> =
+        std::fs::read_dir(folder)?.filter_map(|entry| Some(entry.ok()?.path())).collect();
     entries.sort();
     for path in entries {
         let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));

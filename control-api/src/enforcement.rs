@@ -20,12 +20,21 @@ pub(crate) struct Operator {
 
 impl Operator {
     /// Waits until every proxy has acknowledged the object as it stands in `objects`, at most `wait`.
-    pub(crate) async fn enforced(&self, kind: Kind, id: &ObjectId, objects: &Objects, wait: Duration) -> Value {
+    pub(crate) async fn enforced(
+        &self,
+        kind: Kind,
+        id: &ObjectId,
+        objects: &Objects,
+        wait: Duration,
+    ) -> Value {
         let what = if kind == Kind::Grant { "grants" } else { "sessions" };
         let version = version(kind, id, objects).unwrap_or_default();
         let url = format!(
             "{}/v1/enforcement/{what}/{}/{}?version={version}&timeout_ms={}",
-            self.operator, id.namespace, id.name, wait.as_millis()
+            self.operator,
+            id.namespace,
+            id.name,
+            wait.as_millis()
         );
         let asked = self.http.get(url).timeout(wait + Duration::from_secs(5)).send().await;
         match asked {
@@ -44,7 +53,12 @@ impl Operator {
             answer.is_ok_and(|answer| answer.status().is_success())
         };
         let json_of = async |path: &str| {
-            let answer = self.http.get(format!("{}{path}", self.operator)).timeout(Duration::from_secs(2)).send().await;
+            let answer = self
+                .http
+                .get(format!("{}{path}", self.operator))
+                .timeout(Duration::from_secs(2))
+                .send()
+                .await;
             match answer {
                 Ok(answer) => answer.json().await.unwrap_or(Value::Null),
                 Err(_) => Value::Null,
@@ -71,7 +85,9 @@ fn version(kind: Kind, id: &ObjectId, objects: &Objects) -> Option<String> {
         }
         Object::Session(session) => {
             let server = objects.server(&server_of(&session.spec.server_ref, &id.namespace));
-            resolve_session(session, server, objects.modified(kind, id)).value.map(|session| resource::session(&session).1)
+            resolve_session(session, server, objects.modified(kind, id))
+                .value
+                .map(|session| resource::session(&session).1)
         }
         Object::Server(_) => None,
     }

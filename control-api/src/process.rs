@@ -25,7 +25,10 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         events: Arc::new(Embedded::reader(&args.db)),
         operator: Operator { operator: args.operator, ingest: args.ingest, http: reqwest::Client::new() },
     };
-    let listener = tokio::net::TcpListener::bind(args.listen).await.with_context(|| format!("cannot listen on {}", args.listen))?;
-    let served = axum::serve(listener, routes::router(state)).with_graceful_shutdown(shutdown.cancelled_owned());
+    let listener = tokio::net::TcpListener::bind(args.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", args.listen))?;
+    let served =
+        axum::serve(listener, routes::router(state)).with_graceful_shutdown(shutdown.cancelled_owned());
     served.await.context("HTTP server")
 }

@@ -31,7 +31,11 @@ fn table() -> Vec<Row> {
             &[("get", "One MCPAccessGrant"), ("patch", "Set `disabled`")],
             get(access::get_grant).merge(patch(toggle::patch_grant)),
         ),
-        ("/runtime/grants/{namespace}/{name}/disable", &[("post", "Switch a grant off")], post(toggle::disable)),
+        (
+            "/runtime/grants/{namespace}/{name}/disable",
+            &[("post", "Switch a grant off")],
+            post(toggle::disable),
+        ),
         ("/runtime/grants/{namespace}/{name}/enable", &[("post", "Switch a grant on")], post(toggle::enable)),
         (
             "/runtime/sessions",
@@ -43,11 +47,27 @@ fn table() -> Vec<Row> {
             &[("get", "One MCPAgentSession"), ("patch", "Set `revoked`")],
             get(access::get_session).merge(patch(toggle::patch_session)),
         ),
-        ("/runtime/sessions/{namespace}/{name}/revoke", &[("post", "Withdraw a session")], post(toggle::revoke)),
-        ("/runtime/sessions/{namespace}/{name}/unrevoke", &[("post", "Lift the withdrawal")], post(toggle::unrevoke)),
+        (
+            "/runtime/sessions/{namespace}/{name}/revoke",
+            &[("post", "Withdraw a session")],
+            post(toggle::revoke),
+        ),
+        (
+            "/runtime/sessions/{namespace}/{name}/unrevoke",
+            &[("post", "Lift the withdrawal")],
+            post(toggle::unrevoke),
+        ),
         ("/runtime/policy", &[("get", "The policy of a server as proxies get it")], get(servers::policy)),
-        ("/runtime/policy/explain", &[("post", "The verdict on a request, step by step")], post(explain::explain)),
-        ("/runtime/components", &[("get", "Whether the parts answer, who is connected")], get(servers::components)),
+        (
+            "/runtime/policy/explain",
+            &[("post", "The verdict on a request, step by step")],
+            post(explain::explain),
+        ),
+        (
+            "/runtime/components",
+            &[("get", "Whether the parts answer, who is connected")],
+            get(servers::components),
+        ),
         ("/events", &[("get", "Newest audit events")], get(events::list)),
         ("/events/filter", &[("get", "Audit events that match")], get(events::filter)),
         ("/stats", &[("get", "Totals of audit events")], get(events::stats)),
@@ -61,16 +81,13 @@ fn table() -> Vec<Row> {
 pub(crate) fn router(state: AppState) -> Router {
     let mut api = Router::new();
     for (path, _, handlers) in table() {
-        api = api.route(path, handlers.fallback(|| async { ApiError::method_not_allowed() }));
+        let handlers = handlers.fallback(|| async { ApiError::method_not_allowed() });
+        api = api.route(&format!("/api/v1{path}"), handlers.clone()).route(&format!("/api{path}"), handlers);
     }
-    let api = api
-        .fallback(|| async { ApiError::not_found("no such path; see /api/openapi.json") })
-        .layer(middleware::from_fn_with_state(state.clone(), auth::check));
-    Router::new()
+    api.route_layer(middleware::from_fn_with_state(state.clone(), auth::check))
         .route("/healthz", get(|| async { "ok" }))
         .route("/api/openapi.json", get(|| async { Json(openapi()).into_response() }))
-        .nest("/api/v1", api.clone())
-        .nest("/api", api)
+        .fallback(|| async { ApiError::not_found("no such path; see /api/openapi.json") })
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(state)
 }

@@ -31,14 +31,17 @@ pub(crate) fn check(request: EmitRequest, head: Option<Head>, nanos: u64) -> Res
     let chain = ChainName { proxy: request.proxy, worker: request.worker, epoch: request.epoch };
     let mut verifier =
         head.map_or_else(|| Verifier::begin(&chain.proxy, chain.worker, chain.epoch), Verifier::from);
-    let mut checked = Checked { events: Vec::new(), findings: Vec::new(), duplicates: 0, head: verifier.head() };
+    let mut checked =
+        Checked { events: Vec::new(), findings: Vec::new(), duplicates: 0, head: verifier.head() };
     for (index, bytes) in request.events.into_iter().enumerate() {
         let not_an_event = |reason: String| NotAnEvent { index, reason };
         let event = AuditEvent::decode(bytes.as_slice()).map_err(|error| not_an_event(error.to_string()))?;
         if event.seq == 0 {
             return Err(not_an_event("seq is 0".into()));
         }
-        let mut find = |event_type, from, to| checked.findings.push(Finding { chain: chain.clone(), event_type, from, to, nanos });
+        let mut find = |event_type, from, to| {
+            checked.findings.push(Finding { chain: chain.clone(), event_type, from, to, nanos })
+        };
         match verifier.take(event.seq, &event.prev_hash, event.dropped_before, &bytes) {
             Link::Known => {
                 checked.duplicates += 1;

@@ -34,7 +34,8 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         max_bytes: args.max_megabytes << 20,
         max_age: Duration::from_secs(u64::from(args.max_days) * 86_400),
     };
-    let store = Embedded::open(&args.db, limits).with_context(|| format!("cannot open {}", args.db.display()))?;
+    let store =
+        Embedded::open(&args.db, limits).with_context(|| format!("cannot open {}", args.db.display()))?;
     let heads = store.heads().await.context("cannot read the chains")?;
     let heads = heads
         .into_iter()
@@ -50,7 +51,9 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         heads: Mutex::new(heads),
     };
     let identity = TlsFiles::within(&args.tls_dir).identity().context("certificate of the ingest")?;
-    let listener = tokio::net::TcpListener::bind(args.listen).await.with_context(|| format!("cannot listen on {}", args.listen))?;
+    let listener = tokio::net::TcpListener::bind(args.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", args.listen))?;
     let grpc = Server::builder()
         .tls_config(ServerTlsConfig::new().identity(identity))?
         .concurrency_limit_per_connection(CONCURRENT)

@@ -56,7 +56,14 @@ impl<S: EventSink> Ingest<S> {
         let stored = u64::try_from(checked.events.len()).unwrap_or(u64::MAX);
         for finding in &checked.findings {
             let (proxy, worker) = (&finding.chain.proxy, finding.chain.worker);
-            tracing::warn!(proxy, worker, from = finding.from, to = finding.to, kind = finding.event_type, "chain does not hold");
+            tracing::warn!(
+                proxy,
+                worker,
+                from = finding.from,
+                to = finding.to,
+                kind = finding.event_type,
+                "chain does not hold"
+            );
             if finding.event_type == "audit.broken" {
                 self.metrics.broken.inc();
             } else {
@@ -88,7 +95,9 @@ impl<S: EventSink + 'static> AuditIngest for Ingest<S> {
         };
         self.authenticate(&request).map_err(refused)?;
         if request.get_ref().events.len() > MAX_EVENTS {
-            return Err(refused(Status::invalid_argument(format!("a batch has at most {MAX_EVENTS} events"))));
+            return Err(refused(Status::invalid_argument(format!(
+                "a batch has at most {MAX_EVENTS} events"
+            ))));
         }
         self.store(request.into_inner()).await.map(Response::new)
     }

@@ -53,7 +53,8 @@ impl RootContext for Root {
         let Ok(bytes) = imports::plugin_configuration(size) else {
             return false;
         };
-        let configured = with_worker(|worker| worker.configure(self.id, &bytes, &EnvoyHost { context: self.id }));
+        let configured =
+            with_worker(|worker| worker.configure(self.id, &bytes, &EnvoyHost { context: self.id }));
         matches!(configured, Some(Ok(tick_millis)) if imports::set_tick(tick_millis).is_ok())
     }
 

@@ -47,7 +47,10 @@ impl Host for EnvoyHost {
     }
 
     fn route(&self) -> String {
-        imports::property("xds\0route_name").ok().and_then(|name| String::from_utf8(name).ok()).unwrap_or_default()
+        imports::property("xds\0route_name")
+            .ok()
+            .and_then(|name| String::from_utf8(name).ok())
+            .unwrap_or_default()
     }
 
     fn remove_request_header(&self, name: &str) -> Result<(), HostFault> {
@@ -55,7 +58,8 @@ impl Host for EnvoyHost {
     }
 
     fn answer(&self, answer: &Answer) -> Result<(), HostFault> {
-        let headers: Vec<(&str, &str)> = answer.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let headers: Vec<(&str, &str)> =
+            answer.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
         imports::respond(answer.status, "sallyport", &pairs::serialize(&headers), &answer.body)
     }
 

@@ -26,7 +26,13 @@ unsafe extern "C" {
     fn proxy_get_current_time_nanoseconds(time: *mut u64) -> u32;
     fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
     fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, size: *mut usize) -> u32;
-    fn proxy_get_buffer_bytes(buffer: u32, start: usize, max: usize, data: *mut *mut u8, size: *mut usize) -> u32;
+    fn proxy_get_buffer_bytes(
+        buffer: u32,
+        start: usize,
+        max: usize,
+        data: *mut *mut u8,
+        size: *mut usize,
+    ) -> u32;
     fn proxy_get_property(path: *const u8, path_size: usize, data: *mut *mut u8, size: *mut usize) -> u32;
     fn proxy_remove_header_map_value(map: u32, key: *const u8, key_size: usize) -> u32;
     fn proxy_send_local_response(
@@ -46,7 +52,13 @@ unsafe extern "C" {
         size: *mut usize,
         cas: *mut u32,
     ) -> u32;
-    fn proxy_set_shared_data(key: *const u8, key_size: usize, value: *const u8, value_size: usize, cas: u32) -> u32;
+    fn proxy_set_shared_data(
+        key: *const u8,
+        key_size: usize,
+        value: *const u8,
+        value_size: usize,
+        cas: u32,
+    ) -> u32;
     fn proxy_grpc_send(token: u32, message: *const u8, size: usize, end: u32) -> u32;
     fn proxy_grpc_cancel(token: u32) -> u32;
     fn proxy_set_effective_context(context: u32) -> u32;
@@ -148,8 +160,9 @@ pub(crate) fn respond(status: u16, details: &str, headers: &[u8], body: &[u8]) -
 pub(crate) fn shared(key: &str) -> Result<(Vec<u8>, u32), HostFault> {
     let mut cas = 0;
     // SAFETY: `key` lives through the call; the host writes a pointer, a size and a number.
-    let value =
-        read(|data, size| unsafe { proxy_get_shared_data(key.as_ptr(), key.len(), data, size, &raw mut cas) })?;
+    let value = read(|data, size| unsafe {
+        proxy_get_shared_data(key.as_ptr(), key.len(), data, size, &raw mut cas)
+    })?;
     Ok((value, cas))
 }
 

@@ -26,7 +26,11 @@ pub(super) struct Prepared {
 
 /// Finds the parts, checks the ports, makes credentials and the bootstrap.
 pub(super) fn prepare(args: &UpArgs) -> anyhow::Result<Prepared> {
-    anyhow::ensure!(args.config.is_dir(), "{} is no directory; give the one that holds the manifests with --config", args.config.display());
+    anyhow::ensure!(
+        args.config.is_dir(),
+        "{} is no directory; give the one that holds the manifests with --config",
+        args.config.display()
+    );
     let envoy = find_envoy(args.envoy.as_deref())?;
     let wasm = find_wasm(args.wasm.as_deref())?;
     let ports = [
@@ -50,13 +54,20 @@ fn lock(data: &Path) -> anyhow::Result<File> {
     std::fs::create_dir_all(data).with_context(|| format!("cannot make {}", data.display()))?;
     let path = data.join("lock");
     let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
-    let taken = || format!("another `sallyport up` uses {}; stop it, or choose another folder with --data", data.display());
+    let taken = || {
+        format!(
+            "another `sallyport up` uses {}; stop it, or choose another folder with --data",
+            data.display()
+        )
+    };
     file.try_lock().with_context(taken)?;
     Ok(file)
 }
 
 fn check_free(flag: &str, address: SocketAddr) -> anyhow::Result<()> {
-    TcpListener::bind(address).map(drop).with_context(|| format!("{address} is taken; stop what listens there, or choose another with --{flag}"))
+    TcpListener::bind(address).map(drop).with_context(|| {
+        format!("{address} is taken; stop what listens there, or choose another with --{flag}")
+    })
 }
 
 fn find_envoy(given: Option<&Path>) -> anyhow::Result<PathBuf> {
@@ -65,7 +76,9 @@ fn find_envoy(given: Option<&Path>) -> anyhow::Result<PathBuf> {
         return Ok(path.to_path_buf());
     }
     let installed = PathBuf::from(".cache/tools/envoy/envoy");
-    let on_path = std::env::var_os("PATH").into_iter().flat_map(|path| std::env::split_paths(&path).collect::<Vec<_>>());
+    let on_path = std::env::var_os("PATH")
+        .into_iter()
+        .flat_map(|path| std::env::split_paths(&path).collect::<Vec<_>>());
     std::iter::once(installed)
         .chain(on_path.map(|folder| folder.join("envoy")))
         .find(|path| path.is_file())
@@ -119,7 +132,9 @@ fn keep_secret<const BYTES: usize>(path: &Path) -> anyhow::Result<String> {
 }
 
 fn bootstrap(args: &UpArgs) -> anyhow::Result<String> {
-    let file = |name: &str| -> anyhow::Result<String> { Ok(json!(std::path::absolute(args.data.join(name))?).to_string()) };
+    let file = |name: &str| -> anyhow::Result<String> {
+        Ok(json!(std::path::absolute(args.data.join(name))?).to_string())
+    };
     let host = |address: &SocketAddr| address.ip().to_string();
     let values = [
         ("proxy", PROXY.to_string()),
@@ -134,7 +149,9 @@ fn bootstrap(args: &UpArgs) -> anyhow::Result<String> {
         ("token_secret", file("envoy/token.json")?),
         ("token_folder", file("proxy")?),
     ];
-    Ok(values.iter().fold(TEMPLATE.to_string(), |text, (name, value)| text.replace(&format!("{{{name}}}"), value)))
+    Ok(values
+        .iter()
+        .fold(TEMPLATE.to_string(), |text, (name, value)| text.replace(&format!("{{{name}}}"), value)))
 }
 
 #[cfg(test)]
@@ -171,8 +188,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let text = bootstrap(&args(folder.path())).unwrap();
         assert!(text.contains("address: 127.0.0.1, port_value: 7 "), "{text}");
-        let mut rest = text.lines().filter(|line| !line.starts_with('#')).flat_map(|line| line.split('{').skip(1));
-        let blank = rest.find(|part| part.split('}').next().is_some_and(|name| !name.is_empty() && !name.contains([' ', ':'])));
+        let mut rest =
+            text.lines().filter(|line| !line.starts_with('#')).flat_map(|line| line.split('{').skip(1));
+        let blank = rest.find(|part| {
+            part.split('}').next().is_some_and(|name| !name.is_empty() && !name.contains([' ', ':']))
+        });
         assert_eq!(blank, None);
     }
 

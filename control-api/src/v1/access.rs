@@ -35,7 +35,12 @@ fn get(state: &AppState, kind: Kind, name: &str, id: &ObjectId) -> Result<Json<V
     Ok(Json(json!({ name: item })))
 }
 
-async fn post(state: &AppState, kind: Kind, name: &str, body: Result<Json<Value>, JsonRejection>) -> Result<Json<Value>, ApiError> {
+async fn post(
+    state: &AppState,
+    kind: Kind,
+    name: &str,
+    body: Result<Json<Value>, JsonRejection>,
+) -> Result<Json<Value>, ApiError> {
     let Json(body) = body.map_err(|rejection| ApiError::invalid(rejection.body_text()))?;
     let Value::Object(mut flat) = body else {
         return Err(ApiError::invalid("the body must be a JSON object"));
@@ -66,7 +71,12 @@ async fn post(state: &AppState, kind: Kind, name: &str, body: Result<Json<Value>
 }
 
 /// The object of a flat body. One that exists keeps its time of creation.
-fn build(kind: Kind, id: &ObjectId, spec: Map<String, Value>, known: Option<&Object>) -> Result<Object, ApiError> {
+fn build(
+    kind: Kind,
+    id: &ObjectId,
+    spec: Map<String, Value>,
+    known: Option<&Object>,
+) -> Result<Object, ApiError> {
     let created = known.and_then(|known| known.metadata().creation_timestamp.clone());
     let created = created.map_or_else(|| Timestamp::now().to_string(), |time| time.0.to_string());
     let manifest = json!({
@@ -75,8 +85,10 @@ fn build(kind: Kind, id: &ObjectId, spec: Map<String, Value>, known: Option<&Obj
         "spec": spec,
     });
     load_json(manifest).map_err(|problems| {
-        let texts: Vec<String> =
-            problems.iter().map(|p| format!("{}: {}", p.path.strip_prefix("spec.").unwrap_or(&p.path), p.message)).collect();
+        let texts: Vec<String> = problems
+            .iter()
+            .map(|p| format!("{}: {}", p.path.strip_prefix("spec.").unwrap_or(&p.path), p.message))
+            .collect();
         ApiError::invalid(texts.join("; "))
     })
 }
@@ -92,21 +104,33 @@ pub(crate) async fn list_sessions(State(state): State<AppState>) -> Result<Json<
 }
 
 /// `GET runtime/grants/{namespace}/{name}`.
-pub(crate) async fn get_grant(State(state): State<AppState>, Path((namespace, name)): Path<(String, String)>) -> Result<Json<Value>, ApiError> {
+pub(crate) async fn get_grant(
+    State(state): State<AppState>,
+    Path((namespace, name)): Path<(String, String)>,
+) -> Result<Json<Value>, ApiError> {
     get(&state, Kind::Grant, "grant", &ObjectId::new(namespace, name))
 }
 
 /// `GET runtime/sessions/{namespace}/{name}`.
-pub(crate) async fn get_session(State(state): State<AppState>, Path((namespace, name)): Path<(String, String)>) -> Result<Json<Value>, ApiError> {
+pub(crate) async fn get_session(
+    State(state): State<AppState>,
+    Path((namespace, name)): Path<(String, String)>,
+) -> Result<Json<Value>, ApiError> {
     get(&state, Kind::Session, "session", &ObjectId::new(namespace, name))
 }
 
 /// `POST runtime/grants`.
-pub(crate) async fn post_grant(State(state): State<AppState>, body: Result<Json<Value>, JsonRejection>) -> Result<Json<Value>, ApiError> {
+pub(crate) async fn post_grant(
+    State(state): State<AppState>,
+    body: Result<Json<Value>, JsonRejection>,
+) -> Result<Json<Value>, ApiError> {
     post(&state, Kind::Grant, "grant", body).await
 }
 
 /// `POST runtime/sessions`.
-pub(crate) async fn post_session(State(state): State<AppState>, body: Result<Json<Value>, JsonRejection>) -> Result<Json<Value>, ApiError> {
+pub(crate) async fn post_session(
+    State(state): State<AppState>,
+    body: Result<Json<Value>, JsonRejection>,
+) -> Result<Json<Value>, ApiError> {
     post(&state, Kind::Session, "session", body).await
 }

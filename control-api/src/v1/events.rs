@@ -30,7 +30,10 @@ async fn page(state: &AppState, filter: Filter, paging: Paging) -> Result<Json<V
 }
 
 /// `GET events`.
-pub(crate) async fn list(State(state): State<AppState>, Query(paging): Query<Paging>) -> Result<Json<Value>, ApiError> {
+pub(crate) async fn list(
+    State(state): State<AppState>,
+    Query(paging): Query<Paging>,
+) -> Result<Json<Value>, ApiError> {
     page(&state, Filter::default(), paging).await
 }
 
@@ -68,7 +71,9 @@ pub(crate) async fn summary(State(state): State<AppState>) -> Result<Json<Value>
     let active = |object: &Object| match object {
         Object::Server(_) => true,
         Object::Grant(grant) => !grant.spec.disabled,
-        Object::Session(session) => !session.spec.revoked && session.spec.expires_at.as_ref().is_none_or(|end| end.0 > now),
+        Object::Session(session) => {
+            !session.spec.revoked && session.spec.expires_at.as_ref().is_none_or(|end| end.0 > now)
+        }
     };
     let count = |kind| objects.of(kind).filter(|(_, object)| active(object)).count();
     Ok(Json(json!({

@@ -48,7 +48,10 @@ pub(crate) struct Question {
 }
 
 /// Answers.
-pub(crate) async fn explain(State(state): State<AppState>, body: Result<Json<Question>, JsonRejection>) -> Result<Json<Value>, ApiError> {
+pub(crate) async fn explain(
+    State(state): State<AppState>,
+    body: Result<Json<Question>, JsonRejection>,
+) -> Result<Json<Value>, ApiError> {
     let Json(question) = body.map_err(|rejection| ApiError::invalid(rejection.body_text()))?;
     let id = ObjectId::new(question.namespace.as_str(), question.server.as_str());
     let objects = state.directory.load()?;
@@ -58,11 +61,14 @@ pub(crate) async fn explain(State(state): State<AppState>, body: Result<Json<Que
         Value::String(raw) => raw.clone(),
         message => message.to_string(),
     };
-    let server = store.server(&id).ok_or_else(|| ApiError::not_found(format!("there is no MCPServer {id}")))?;
+    let server =
+        store.server(&id).ok_or_else(|| ApiError::not_found(format!("there is no MCPServer {id}")))?;
     let auth = server.policy().auth.clone();
     let mut pairs = vec![(":method", "POST"), (":path", "/"), (":authority", "explain")];
     let given = |name: &str| question.headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(name));
-    for (name, value) in [("content-type", "application/json"), ("accept", "application/json, text/event-stream")] {
+    for (name, value) in
+        [("content-type", "application/json"), ("accept", "application/json, text/event-stream")]
+    {
         if !given(name) {
             pairs.push((name, value));
         }
@@ -74,12 +80,19 @@ pub(crate) async fn explain(State(state): State<AppState>, body: Result<Json<Que
         (&auth.team_header, &who.team_id),
         (&auth.session_header, &who.session_id),
     ];
-    pairs.extend(identity.iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| (name.as_str(), value.as_str())));
-    let more: Vec<(String, &str)> = question.headers.iter().map(|(name, value)| (name.to_lowercase(), value.as_str())).collect();
+    pairs.extend(
+        identity
+            .iter()
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(name, value)| (name.as_str(), value.as_str())),
+    );
+    let more: Vec<(String, &str)> =
+        question.headers.iter().map(|(name, value)| (name.to_lowercase(), value.as_str())).collect();
     pairs.extend(more.iter().map(|(name, value)| (name.as_str(), *value)));
     let headers = serialize(&pairs);
     let route = id.to_string();
-    let input = Input { headers: Pairs::new(&headers), body: body.as_bytes(), route: &route, now, synced: true };
+    let input =
+        Input { headers: Pairs::new(&headers), body: body.as_bytes(), route: &route, now, synced: true };
     let mut steps: Vec<Step> = Vec::new();
     let judgement = judge_explained(&store, &mut Scratch::new(0), &input, &mut steps);
     let mut answer = match &judgement.ruling {
@@ -110,7 +123,8 @@ pub(crate) async fn explain(State(state): State<AppState>, body: Result<Json<Que
 
 /// A store with the server, and the grants and sessions that name it.
 fn store_for(id: &ObjectId, objects: &Objects, now: i64) -> Result<Store, ApiError> {
-    let server = objects.server(id).ok_or_else(|| ApiError::not_found(format!("there is no MCPServer {id}")))?;
+    let server =
+        objects.server(id).ok_or_else(|| ApiError::not_found(format!("there is no MCPServer {id}")))?;
     let mut store = Store::new();
     store.set_servers(vec![resolve_server(server, &Settings::default()).0]);
     for (of, object) in objects.of(Kind::Grant).chain(objects.of(Kind::Session)) {
@@ -121,9 +135,13 @@ fn store_for(id: &ObjectId, objects: &Objects, now: i64) -> Result<Store, ApiErr
                 }
             }
             Object::Session(session) if server_of(&session.spec.server_ref, &of.namespace) == *id => {
-                if let Some(session) = resolve_session(session, Some(server), objects.modified(Kind::Session, of)).value {
+                if let Some(session) =
+                    resolve_session(session, Some(server), objects.modified(Kind::Session, of)).value
+                {
                     // Idle time is each proxy's own knowledge; here every session counts as just used.
-                    store.upsert_session(&session, 0, now).map_err(|error| ApiError::invalid(error.to_string()))?;
+                    store
+                        .upsert_session(&session, 0, now)
+                        .map_err(|error| ApiError::invalid(error.to_string()))?;
                 }
             }
             Object::Grant(_) | Object::Session(_) | Object::Server(_) => {}
@@ -141,9 +159,13 @@ fn outcome(outcome: &Outcome) -> &'static str {
 
 fn step(step: &Step) -> Value {
     match step {
-        Step::Governed(governed) => json!({ "step": "governed", "outcome": if *governed { "needs a grant" } else { "needs none" } }),
+        Step::Governed(governed) => {
+            json!({ "step": "governed", "outcome": if *governed { "needs a grant" } else { "needs none" } })
+        }
         Step::Identity(result) => json!({ "step": "identity", "outcome": outcome(result) }),
-        Step::Session { id, outcome: result } => json!({ "step": "session", "id": id, "outcome": outcome(result) }),
+        Step::Session { id, outcome: result } => {
+            json!({ "step": "session", "id": id, "outcome": outcome(result) })
+        }
         Step::Inventory { required_trust, side_effect, outcome: result } => json!({
             "step": "inventory", "required_trust": required_trust.as_str(),
             "side_effect": side_effect.map(|effect| effect.as_str()), "outcome": outcome(result),
@@ -152,7 +174,11 @@ fn step(step: &Step) -> Value {
             "step": "grant", "id": id, "required_trust": required_trust.as_str(),
             "effective_trust": effective_trust.as_str(), "outcome": outcome(result),
         }),
-        Step::Default { allow } => json!({ "step": "default", "outcome": if *allow { "allow" } else { "deny" } }),
-        Step::Observed(reason) => json!({ "step": "observe", "outcome": "allow", "would_deny": reason.as_str() }),
+        Step::Default { allow } => {
+            json!({ "step": "default", "outcome": if *allow { "allow" } else { "deny" } })
+        }
+        Step::Observed(reason) => {
+            json!({ "step": "observe", "outcome": "allow", "would_deny": reason.as_str() })
+        }
     }
 }

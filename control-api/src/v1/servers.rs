@@ -43,7 +43,8 @@ pub(crate) async fn get(
 ) -> Result<Json<Value>, ApiError> {
     let id = ObjectId::new(namespace, name);
     let objects = state.directory.load()?;
-    let server = objects.server(&id).ok_or_else(|| ApiError::not_found(format!("there is no MCPServer {id}")))?;
+    let server =
+        objects.server(&id).ok_or_else(|| ApiError::not_found(format!("there is no MCPServer {id}")))?;
     Ok(Json(json!({ "server": view(&id, server) })))
 }
 
@@ -55,31 +56,42 @@ pub(crate) struct Which {
 }
 
 /// `GET runtime/policy?namespace=&server=`.
-pub(crate) async fn policy(State(state): State<AppState>, Query(which): Query<Which>) -> Result<Json<Value>, ApiError> {
+pub(crate) async fn policy(
+    State(state): State<AppState>,
+    Query(which): Query<Which>,
+) -> Result<Json<Value>, ApiError> {
     let (Some(namespace), Some(server)) = (which.namespace, which.server) else {
         return Err(ApiError::query("name the server: ?namespace=…&server=…"));
     };
     let id = ObjectId::new(namespace, server);
     let objects = state.directory.load()?;
-    let server = objects.server(&id).ok_or_else(|| ApiError::not_found(format!("there is no MCPServer {id}")))?;
+    let server =
+        objects.server(&id).ok_or_else(|| ApiError::not_found(format!("there is no MCPServer {id}")))?;
     let (policy, problems) = resolve_server(server, &Settings { cluster: String::new() });
     let tools: Vec<Value> = policy
         .tools
         .iter()
         .map(|t| json!({ "name": t.name, "required_trust": t.required_trust.as_str(), "side_effect": t.side_effect.map(|e| e.as_str()) }))
         .collect();
-    let named = |reference: &sallyport_api::v1alpha1::ServerReference, of: &ObjectId| sallyport_resolve::server_of(reference, &of.namespace) == id;
+    let named = |reference: &sallyport_api::v1alpha1::ServerReference, of: &ObjectId| {
+        sallyport_resolve::server_of(reference, &of.namespace) == id
+    };
     let access = |kind: Kind| -> Vec<Value> {
         objects
             .of(kind)
             .filter_map(|(of, object)| match object {
                 Object::Grant(grant) if named(&grant.spec.server_ref, of) => super::access::view(object),
-                Object::Session(session) if named(&session.spec.server_ref, of) => super::access::view(object),
+                Object::Session(session) if named(&session.spec.server_ref, of) => {
+                    super::access::view(object)
+                }
                 Object::Grant(_) | Object::Session(_) | Object::Server(_) => None,
             })
             .collect()
     };
-    let problems: Vec<Value> = problems.iter().map(|p| json!({ "path": p.path, "reason": p.reason, "message": p.message })).collect();
+    let problems: Vec<Value> = problems
+        .iter()
+        .map(|p| json!({ "path": p.path, "reason": p.reason, "message": p.message }))
+        .collect();
     Ok(Json(json!({
         "server": { "name": id.name, "namespace": id.namespace, "team_id": policy.team_id },
         "policy": { "default_decision": if policy.default_allow { "allow" } else { "deny" }, "policy_version": policy.policy_version },

@@ -1,7 +1,7 @@
 //! Switches: disable and enable grants, revoke and unrevoke sessions. The answer tells on how many proxies the change
 //! is enforced; `?wait=` (seconds, 5 by default) says how long it may take.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
@@ -29,6 +29,7 @@ pub(crate) struct Wait {
 type Answer = Result<(StatusCode, Json<Value>), ApiError>;
 
 async fn set(state: &AppState, kind: Kind, id: ObjectId, off: bool, wait: &Wait) -> Answer {
+    let began = Instant::now();
     let target = id.clone();
     let objects = state
         .directory
@@ -38,8 +39,9 @@ async fn set(state: &AppState, kind: Kind, id: ObjectId, off: bool, wait: &Wait)
             };
             // A session whose manifest does not say when it began counts from its file's time; a change of the file
             // must not make it younger.
-            let began = objects.modified(kind, &target).and_then(|seconds| Timestamp::from_second(seconds).ok());
-            let began = began.map(k8s_time);
+            let issued =
+                objects.modified(kind, &target).and_then(|seconds| Timestamp::from_second(seconds).ok());
+            let issued = issued.map(k8s_time);
             match known.clone() {
                 Object::Grant(mut grant) => {
                     grant.spec.disabled = off;
@@ -47,7 +49,8 @@ async fn set(state: &AppState, kind: Kind, id: ObjectId, off: bool, wait: &Wait)
                 }
                 Object::Session(mut session) => {
                     session.spec.revoked = off;
-                    session.metadata.creation_timestamp = session.metadata.creation_timestamp.take().or(began);
+                    session.metadata.creation_timestamp =
+                        session.metadata.creation_timestamp.take().or(issued);
                     Ok(Object::Session(session))
                 }
                 Object::Server(_) => Err(ApiError::invalid("servers have no such switch")),
@@ -56,7 +59,11 @@ async fn set(state: &AppState, kind: Kind, id: ObjectId, off: bool, wait: &Wait)
         .await?;
     let item = objects.find(kind, &id).and_then(view);
     let wait = Duration::from_secs(wait.wait.unwrap_or(5).min(LONGEST));
-    let enforced = state.operator.enforced(kind, &id, &objects, wait).await;
+    let mut enforced = state.operator.enforced(kind, &id, &objects, wait).await;
+    if let Some(enforced) = enforced.as_object_mut() {
+        // From before the write, not from when the control plane was asked.
+        enforced.insert("millis".into(), (began.elapsed().as_secs_f64() * 1e3).into());
+    }
     let complete = enforced.get("complete").and_then(Value::as_bool).unwrap_or(false);
     let name = if kind == Kind::Grant { "grant" } else { "session" };
     let status = if complete { StatusCode::OK } else { StatusCode::ACCEPTED };
@@ -70,22 +77,38 @@ fn k8s_time(time: Timestamp) -> sallyport_api::Time {
 type Named = Path<(String, String)>;
 
 /// `POST runtime/grants/{namespace}/{name}/disable`.
-pub(crate) async fn disable(State(state): State<AppState>, Path((ns, name)): Named, Query(wait): Query<Wait>) -> Answer {
+pub(crate) async fn disable(
+    State(state): State<AppState>,
+    Path((ns, name)): Named,
+    Query(wait): Query<Wait>,
+) -> Answer {
     set(&state, Kind::Grant, ObjectId::new(ns, name), true, &wait).await
 }
 
 /// `POST runtime/grants/{namespace}/{name}/enable`.
-pub(crate) async fn enable(State(state): State<AppState>, Path((ns, name)): Named, Query(wait): Query<Wait>) -> Answer {
+pub(crate) async fn enable(
+    State(state): State<AppState>,
+    Path((ns, name)): Named,
+    Query(wait): Query<Wait>,
+) -> Answer {
     set(&state, Kind::Grant, ObjectId::new(ns, name), false, &wait).await
 }
 
 /// `POST runtime/sessions/{namespace}/{name}/revoke`.
-pub(crate) async fn revoke(State(state): State<AppState>, Path((ns, name)): Named, Query(wait): Query<Wait>) -> Answer {
+pub(crate) async fn revoke(
+    State(state): State<AppState>,
+    Path((ns, name)): Named,
+    Query(wait): Query<Wait>,
+) -> Answer {
     set(&state, Kind::Session, ObjectId::new(ns, name), true, &wait).await
 }
 
 /// `POST runtime/sessions/{namespace}/{name}/unrevoke`.
-pub(crate) async fn unrevoke(State(state): State<AppState>, Path((ns, name)): Named, Query(wait): Query<Wait>) -> Answer {
+pub(crate) async fn unrevoke(
+    State(state): State<AppState>,
+    Path((ns, name)): Named,
+    Query(wait): Query<Wait>,
+) -> Answer {
     set(&state, Kind::Session, ObjectId::new(ns, name), false, &wait).await
 }
 
@@ -113,8 +136,11 @@ pub(crate) async fn patch_session(
 
 fn switch(body: Result<Json<Value>, JsonRejection>, field: &str) -> Result<bool, ApiError> {
     let Json(body) = body.map_err(|rejection| ApiError::invalid(rejection.body_text()))?;
-    match body.as_object().filter(|object| object.len() == 1).and_then(|object| object.get(field)?.as_bool()) {
+    match body.as_object().filter(|object| object.len() == 1).and_then(|object| object.get(field)?.as_bool())
+    {
         Some(off) => Ok(off),
-        None => Err(ApiError::invalid(format!("the body must be {{\"{field}\": true}} or {{\"{field}\": false}}"))),
+        None => Err(ApiError::invalid(format!(
+            "the body must be {{\"{field}\": true}} or {{\"{field}\": false}}"
+        ))),
     }
 }

@@ -65,14 +65,20 @@ pub fn documents(text: &str) -> Vec<Document<'_>> {
     let (mut start, mut start_line, mut offset) = (0, 1, 0);
     for (index, line) in text.split_inclusive('\n').enumerate() {
         if line.starts_with("---") && line.trim_end().len() == 3 {
-            documents.push(Document { text: text.get(start..offset).unwrap_or_default(), line: start_line, offset: start });
+            documents.push(Document {
+                text: text.get(start..offset).unwrap_or_default(),
+                line: start_line,
+                offset: start,
+            });
             start = offset + line.len();
             start_line = index + 2;
         }
         offset += line.len();
     }
     documents.push(Document { text: text.get(start..).unwrap_or_default(), line: start_line, offset: start });
-    documents.retain(|document| document.text.lines().any(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#')));
+    documents.retain(|document| {
+        document.text.lines().any(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#'))
+    });
     documents
 }
 
@@ -124,21 +130,34 @@ fn load(file: &str, document: &Document<'_>) -> Result<Object, Vec<ManifestProbl
         }
         found
     })?;
-    let text = |value: &Value, pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_string();
+    let text = |value: &Value, pointer: &str| {
+        value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_string()
+    };
     let version = text(&value, "/apiVersion");
     if version != API_VERSION {
-        return Err(whole("WrongKind", format!("has apiVersion `{version}`; this directory holds `{API_VERSION}` only")));
+        return Err(whole(
+            "WrongKind",
+            format!("has apiVersion `{version}`; this directory holds `{API_VERSION}` only"),
+        ));
     }
     let given = text(&value, "/kind");
     let Some(kind) = Kind::ALL.into_iter().find(|kind| kind.as_str() == given) else {
-        return Err(whole("WrongKind", format!("has kind `{given}`; {GROUP} has MCPServer, MCPAccessGrant and MCPAgentSession")));
+        return Err(whole(
+            "WrongKind",
+            format!("has kind `{given}`; {GROUP} has MCPServer, MCPAccessGrant and MCPAgentSession"),
+        ));
     };
     if let Some(object) = value.as_object_mut() {
         object.remove("status");
     }
     let mut found = check_metadata(&mut value);
     found.extend(schema::apply(kind, &mut value));
-    let name = format!("{} {}/{}", kind.as_str(), text(&value, "/metadata/namespace"), text(&value, "/metadata/name"));
+    let name = format!(
+        "{} {}/{}",
+        kind.as_str(),
+        text(&value, "/metadata/namespace"),
+        text(&value, "/metadata/name")
+    );
     let report = |found: Vec<schema::SchemaProblem>| {
         let report = |p: schema::SchemaProblem| ManifestProblem {
             file: file.into(),
@@ -167,7 +186,9 @@ fn check_metadata(value: &mut Value) -> Vec<schema::SchemaProblem> {
     for field in ["name", "namespace"] {
         let given = metadata.get(field).and_then(Value::as_str).unwrap_or_default();
         if !is_dns_name(given) {
-            let message = format!("is `{given}`; must be lower-case letters, digits, `-` and `.`, at most 253 characters");
+            let message = format!(
+                "is `{given}`; must be lower-case letters, digits, `-` and `.`, at most 253 characters"
+            );
             return wrong(&format!("metadata.{field}"), message);
         }
     }
@@ -247,15 +268,22 @@ pub fn to_yaml(object: &Object) -> Result<String, String> {
 fn line_of(text: &str, path: &str) -> usize {
     let mut from = 0;
     for part in path.split('.') {
-        let (name, index) = part.split_once('[').map_or((part, None), |(name, rest)| (name, rest.trim_end_matches(']').parse::<usize>().ok()));
+        let (name, index) = part
+            .split_once('[')
+            .map_or((part, None), |(name, rest)| (name, rest.trim_end_matches(']').parse::<usize>().ok()));
         let found = text.lines().enumerate().skip(from).find(|(_, line)| {
             let line = line.trim_start().trim_start_matches("- ").trim_start().trim_matches(['"', '{']);
-            line.strip_prefix(name).is_some_and(|rest| rest.trim_start_matches('"').trim_start().starts_with(':'))
+            line.strip_prefix(name)
+                .is_some_and(|rest| rest.trim_start_matches('"').trim_start().starts_with(':'))
         });
         let Some((line, _)) = found else { break };
         from = line;
         if let Some(index) = index {
-            let items = text.lines().enumerate().skip(from + 1).filter(|(_, line)| line.trim_start().starts_with("- "));
+            let items = text
+                .lines()
+                .enumerate()
+                .skip(from + 1)
+                .filter(|(_, line)| line.trim_start().starts_with("- "));
             from = items.map(|(line, _)| line).nth(index).unwrap_or(from);
         }
     }

@@ -60,9 +60,13 @@ fn check(schema: &JSONSchemaProps, value: &mut Value, path: &str, problems: &mut
     if let Some(allowed) = &schema.enum_
         && !allowed.iter().any(|allowed| allowed.0 == *value)
     {
-        let allowed: Vec<String> = allowed.iter().filter_map(|a| a.0.as_str().map(|a| format!("`{a}`"))).collect();
+        let allowed: Vec<String> =
+            allowed.iter().filter_map(|a| a.0.as_str().map(|a| format!("`{a}`"))).collect();
         let given = value.as_str().map_or_else(|| value.to_string(), ToString::to_string);
-        report("WrongValue", format!("is `{given}`; must be one of {}{}", allowed.join(", "), hint(&given, &allowed)));
+        report(
+            "WrongValue",
+            format!("is `{given}`; must be one of {}{}", allowed.join(", "), hint(&given, &allowed)),
+        );
         return;
     }
     if let Some(message) = bounds(schema, value) {
@@ -158,7 +162,10 @@ fn bounds(schema: &JSONSchemaProps, value: &Value) -> Option<String> {
         Value::String(text) => {
             let length = i64::try_from(text.chars().count()).unwrap_or(i64::MAX);
             if schema.max_length.is_some_and(|max| length > max) {
-                return Some(format!("is {length} characters long; at most {} are allowed", schema.max_length?));
+                return Some(format!(
+                    "is {length} characters long; at most {} are allowed",
+                    schema.max_length?
+                ));
             }
             if schema.min_length.is_some_and(|min| length < min) {
                 return Some("must not be empty".into());

@@ -18,7 +18,9 @@ fn manifests_of_the_first_generation_load_unchanged() {
         "{SERVER}  port: 8088\n  ingressHost: mcp.example.com\n  ingressPath: /payments/mcp\n  gateway:\n    enabled: true\n  auth:\n    mode: header\n    humanIDHeader: X-MCP-Human-ID\n    agentIDHeader: X-MCP-Agent-ID\n    sessionIDHeader: X-MCP-Agent-Session\n  policy:\n    mode: allow-list\n    defaultDecision: deny\n    enforceOn: call_tool\n    policyVersion: v1\n  session:\n    required: true\n    store: kubernetes\n    headerName: X-MCP-Agent-Session\n    maxLifetime: 24h\n    idleTimeout: 1h\n  tools:\n    - name: list_invoices\n      requiredTrust: low\n    - name: refund_invoice\n      requiredTrust: high\n  analytics:\n    enabled: true\n    ingestURL: http://mcp-sentinel-ingest.mcp-sentinel.svc.cluster.local:8081/events\n  replicas: 3\n  rollout:\n    strategy: Canary\n    canaryReplicas: 1\n"
     );
     let session = "apiVersion: mcpruntime.org/v1alpha1\nkind: MCPAgentSession\nmetadata:\n  name: sess-8f1b9d\n  namespace: mcp-servers\nspec:\n  serverRef:\n    name: payments\n  subject:\n    humanID: user-123\n    agentID: ops-agent\n  consentedTrust: medium\n  expiresAt: \"2026-03-26T12:00:00Z\"\n  upstreamTokenSecretRef:\n    name: payments-upstream-token\n    key: access-token\n";
-    let grant = format!("{GRANT}  maxTrust: high\n  policyVersion: v1\n  toolRules:\n    - name: list_invoices\n      decision: allow\n      requiredTrust: low\n");
+    let grant = format!(
+        "{GRANT}  maxTrust: high\n  policyVersion: v1\n  toolRules:\n    - name: list_invoices\n      decision: allow\n      requiredTrust: low\n"
+    );
     let (loaded, problems) = load_str("f.yaml", &format!("{server}---\n{grant}---\n{session}"));
     assert_eq!(problems, []);
     assert_eq!(loaded.len(), 3);
@@ -65,9 +67,13 @@ fn every_cross_field_rule_is_held() {
         let found = only_problem(&format!("{SERVER}{text}"));
         assert_eq!((found.path.as_str(), found.reason), (path, "Rule"), "{text}");
     }
-    let twice = only_problem(&format!("{GRANT}  toolRules:\n    - {{name: a, decision: allow}}\n    - {{name: a, decision: deny}}\n"));
+    let twice = only_problem(&format!(
+        "{GRANT}  toolRules:\n    - {{name: a, decision: allow}}\n    - {{name: a, decision: deny}}\n"
+    ));
     assert_eq!(twice.path, "spec.toolRules");
-    let nobody = only_problem(&GRANT.replace("MCPAccessGrant", "MCPAgentSession").replace("    humanID: user-123\n", "    {}\n"));
+    let nobody = only_problem(
+        &GRANT.replace("MCPAccessGrant", "MCPAgentSession").replace("    humanID: user-123\n", "    {}\n"),
+    );
     assert_eq!(nobody.path, "spec.subject");
 }
 
@@ -111,7 +117,11 @@ fn bad_values_are_told_with_field_and_remedy() {
         assert_eq!(found.path, path);
         assert!(found.message.contains(words), "{found}");
     }
-    let time = only_problem(&GRANT.replace("MCPAccessGrant", "MCPAgentSession").replace("  subject", "  expiresAt: tomorrow\n  subject"));
+    let time = only_problem(
+        &GRANT
+            .replace("MCPAccessGrant", "MCPAgentSession")
+            .replace("  subject", "  expiresAt: tomorrow\n  subject"),
+    );
     assert_eq!(time.path, "spec.expiresAt");
     let kind = only_problem("apiVersion: v1\nkind: Pod\nmetadata: {name: p}\n");
     assert_eq!(kind.reason, "WrongKind");

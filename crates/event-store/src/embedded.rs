@@ -182,10 +182,28 @@ fn insert_event(connection: &Connection, stored: &StoredEvent) -> Result<(), Sto
     )?;
     let decision = decision(event);
     let inserted = insert.execute(params![
-        signed(event.time_unix_nanos), chain.proxy, chain.worker, signed(chain.epoch), signed(event.seq),
-        source(event), REQUEST, event.trace_id, event.server, event.namespace, event.team_id, event.cluster,
-        event.human_id, event.agent_id, event.session_id, decision, event.reason, event.tool_name, event.rpc_method,
-        stored.bytes, stored.hash, envelope
+        signed(event.time_unix_nanos),
+        chain.proxy,
+        chain.worker,
+        signed(chain.epoch),
+        signed(event.seq),
+        source(event),
+        REQUEST,
+        event.trace_id,
+        event.server,
+        event.namespace,
+        event.team_id,
+        event.cluster,
+        event.human_id,
+        event.agent_id,
+        event.session_id,
+        decision,
+        event.reason,
+        event.tool_name,
+        event.rpc_method,
+        stored.bytes,
+        stored.hash,
+        envelope
     ])?;
     if inserted > 0 {
         add(connection, "events", 1)?;
@@ -231,8 +249,10 @@ fn add(connection: &Connection, name: &str, count: u64) -> Result<(), StoreError
 /// pruned is no gap.
 fn prune(connection: &Connection, limits: Limits) -> Result<(), StoreError> {
     let value = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
-    let used = value("page_size")?.saturating_mul(value("page_count")?.saturating_sub(value("freelist_count")?));
-    let newest: i64 = connection.query_row("SELECT coalesce(max(time), 0) FROM events", [], |row| row.get(0))?;
+    let used =
+        value("page_size")?.saturating_mul(value("page_count")?.saturating_sub(value("freelist_count")?));
+    let newest: i64 =
+        connection.query_row("SELECT coalesce(max(time), 0) FROM events", [], |row| row.get(0))?;
     let oldest = newest.saturating_sub(i64::try_from(limits.max_age.as_nanos()).unwrap_or(i64::MAX));
     let removed = if used > i64::try_from(limits.max_bytes).unwrap_or(i64::MAX) {
         let sql = "DELETE FROM events WHERE id IN (SELECT id FROM events ORDER BY id LIMIT ?1)";
@@ -278,11 +298,16 @@ impl EventStore for Embedded {
                 .chain(conditions.iter().map(|(_, value)| (*value).to_string()))
                 .chain([limit.to_string()]);
             let mut select = connection.prepare(&sql)?;
-            let rows = select.query_map(params_from_iter(values), |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))?;
+            let rows = select.query_map(params_from_iter(values), |row| {
+                Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?))
+            })?;
             let rows: Vec<(i64, String)> = rows.collect::<Result<_, _>>()?;
             let full = rows.len() == usize::try_from(limit).unwrap_or(usize::MAX);
             let next = rows.last().filter(|_| full).map(|(id, _)| base36(*id));
-            let events = rows.into_iter().map(|(_, text)| serde_json::from_str(&text).unwrap_or(Value::Null)).collect();
+            let events = rows
+                .into_iter()
+                .map(|(_, text)| serde_json::from_str(&text).unwrap_or(Value::Null))
+                .collect();
             Ok(Page { events, next })
         })
         .await
@@ -320,11 +345,13 @@ impl EventStore for Embedded {
             let newest = connection
                 .query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get::<_, i64>(2)?)))
                 .optional()?;
-            Ok(newest.map_or(Summary { total_events, ..Summary::default() }, |(source, event_type, time)| Summary {
-                total_events,
-                latest_source: Some(source),
-                last_event_type: Some(event_type),
-                last_event_time: Some(timestamp(unsigned(time))),
+            Ok(newest.map_or(Summary { total_events, ..Summary::default() }, |(source, event_type, time)| {
+                Summary {
+                    total_events,
+                    latest_source: Some(source),
+                    last_event_type: Some(event_type),
+                    last_event_time: Some(timestamp(unsigned(time))),
+                }
             }))
         })
         .await

@@ -18,7 +18,9 @@ pub(crate) fn source(event: &AuditEvent) -> String {
 pub(crate) fn decision(event: &AuditEvent) -> Option<&'static str> {
     match event.phase() {
         Phase::Outcome => None,
-        Phase::Complete | Phase::Decision | Phase::Unspecified => Some(if event.allowed { "allow" } else { "deny" }),
+        Phase::Complete | Phase::Decision | Phase::Unspecified => {
+            Some(if event.allowed { "allow" } else { "deny" })
+        }
     }
 }
 
@@ -33,7 +35,8 @@ fn hex(bytes: &[u8]) -> String {
 
 /// The envelope of an event. Empty fields are left out.
 pub fn envelope(chain: &ChainName, hash: &[u8], event: &AuditEvent) -> Value {
-    let id = <[u8; 16]>::try_from(event.event_id.as_slice()).map(|id| event_id::text(&id)).unwrap_or_default();
+    let id =
+        <[u8; 16]>::try_from(event.event_id.as_slice()).map(|id| event_id::text(&id)).unwrap_or_default();
     let phase = match event.phase() {
         Phase::Complete | Phase::Unspecified => "complete",
         Phase::Decision => "decision",
@@ -70,9 +73,14 @@ pub fn envelope(chain: &ChainName, hash: &[u8], event: &AuditEvent) -> Value {
         ("required_side_effect", &event.required_side_effect),
         ("risk_level", &event.risk_level),
     ];
-    let mut payload: Map<String, Value> =
-        texts.into_iter().filter(|(_, text)| !text.is_empty()).map(|(name, text)| (name.into(), text.into())).collect();
-    for (field, reference) in [("matched_grant", &event.matched_grant), ("matched_session", &event.matched_session)] {
+    let mut payload: Map<String, Value> = texts
+        .into_iter()
+        .filter(|(_, text)| !text.is_empty())
+        .map(|(name, text)| (name.into(), text.into()))
+        .collect();
+    for (field, reference) in
+        [("matched_grant", &event.matched_grant), ("matched_session", &event.matched_session)]
+    {
         if let Some((namespace, name)) = reference.split_once('/') {
             payload.insert(field.into(), name.into());
             payload.insert(format!("{field}_namespace"), namespace.into());

@@ -21,7 +21,9 @@ pub enum StoreError {
     #[error("event store: {0}")]
     Database(#[from] rusqlite::Error),
     /// The file is of a newer version, or none of ours.
-    #[error("event store {path} has schema {found}, this program knows {known}; use the program that wrote it")]
+    #[error(
+        "event store {path} has schema {found}, this program knows {known}; use the program that wrote it"
+    )]
     Schema {
         /// The file.
         path: String,

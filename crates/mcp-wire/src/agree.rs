@@ -73,7 +73,8 @@ fn check_modern(headers: &RequestHeaders<'_>, message: &Message<'_>) -> Result<(
         return Err(Fault::HeaderMismatch);
     }
     let named = headers.mcp_method();
-    if named.is_some_and(|named| named != message.method_name.as_str()) || (named.is_none() && message.kind == Kind::Request)
+    if named.is_some_and(|named| named != message.method_name.as_str())
+        || (named.is_none() && message.kind == Kind::Request)
     {
         return Err(Fault::HeaderMismatch);
     }

@@ -6,9 +6,27 @@ const LONGEST: usize = 64;
 
 /// Keys of `params` that decide something here or upstream.
 const PARAMS: &[&str] = &[
-    "name", "uri", "arguments", "_meta", "ref", "argument", "context", "cursor", "level", "task", "taskId",
-    "requestId", "progressToken", "protocolVersion", "capabilities", "clientInfo", "inputResponses", "requestState",
-    "notifications", "resourceSubscriptions", "type",
+    "name",
+    "uri",
+    "arguments",
+    "_meta",
+    "ref",
+    "argument",
+    "context",
+    "cursor",
+    "level",
+    "task",
+    "taskId",
+    "requestId",
+    "progressToken",
+    "protocolVersion",
+    "capabilities",
+    "clientInfo",
+    "inputResponses",
+    "requestState",
+    "notifications",
+    "resourceSubscriptions",
+    "type",
 ];
 
 /// Keys of `_meta` that decide something.
@@ -59,8 +77,15 @@ fn fold(c: char) -> Option<u8> {
         '\u{212a}' => Some(b'k'),
         '\u{ff01}'..='\u{ff5e}' => u8::try_from(u32::from(c).saturating_sub(0xfee0)).ok(),
         c if c.is_whitespace() || c.is_control() => None,
-        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
-        | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}' => None,
+        '\u{ad}'
+        | '\u{61c}'
+        | '\u{180e}'
+        | '\u{200b}'..='\u{200f}'
+        | '\u{202a}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}'
+        | '\u{fe00}'..='\u{fe0f}'
+        | '\u{feff}'
+        | '\u{e0000}'..='\u{e007f}' => None,
         c => Some(u8::try_from(u32::from(c)).ok().filter(u8::is_ascii).unwrap_or(0xff)),
     }
 }
@@ -78,8 +103,17 @@ mod tests {
 
     #[test]
     fn case_width_letters_and_invisible_characters_are_seen_through() {
-        for key in ["Name", "NAME", "argument\u{17f}", "na\u{200b}me", "name\u{0}", "name ", "\u{feff}name", "\u{ff4e}ame", "ta\u{17f}\u{212a}"]
-        {
+        for key in [
+            "Name",
+            "NAME",
+            "argument\u{17f}",
+            "na\u{200b}me",
+            "name\u{0}",
+            "name ",
+            "\u{feff}name",
+            "\u{ff4e}ame",
+            "ta\u{17f}\u{212a}",
+        ] {
             assert!(is_params_lookalike(key), "{key:?}");
         }
         assert!(is_meta_lookalike("IO.modelcontextprotocol/protocolVersion"));

@@ -54,7 +54,9 @@ impl<'a> RequestHeaders<'a> {
                     }
                 }
                 b"traceparent" => headers.traceparent = core::str::from_utf8(value).ok(),
-                b"x-http-method-override" | b"x-method-override" | b"x-http-method" => headers.overrides_method = true,
+                b"x-http-method-override" | b"x-method-override" | b"x-http-method" => {
+                    headers.overrides_method = true
+                }
                 _ if name.starts_with(b"mcp") => {
                     check_other(name, value)?;
                     params = params.saturating_add(1);
@@ -72,7 +74,8 @@ impl<'a> RequestHeaders<'a> {
         for range in value.split(|b| *b == b',') {
             let mut parts = range.split(|b| *b == b';').map(<[u8]>::trim_ascii);
             let media = parts.next().unwrap_or_default();
-            let refused = parts.any(|p| p.strip_prefix(b"q=").is_some_and(|q| q.iter().all(|b| matches!(b, b'0' | b'.'))));
+            let refused = parts
+                .any(|p| p.strip_prefix(b"q=").is_some_and(|q| q.iter().all(|b| matches!(b, b'0' | b'.'))));
             if !refused {
                 self.accepts_json |= media.eq_ignore_ascii_case(b"application/json");
                 self.accepts_stream |= media.eq_ignore_ascii_case(b"text/event-stream");

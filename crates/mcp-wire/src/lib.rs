@@ -11,7 +11,14 @@
 //!
 //! The common path allocates nothing: texts are borrowed from the body unless they contain escapes.
 #![no_std]
-#![deny(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+#![deny(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
 #![forbid(unsafe_code)]
 
 extern crate alloc;

@@ -12,13 +12,18 @@ pub fn check_media(headers: &RequestHeaders<'_>) -> Result<(), Fault> {
     let is_modern = headers.protocol_version().is_some_and(|version| version == crate::agree::MODERN);
     let is_post = headers.method() == b"POST";
     let is_stream = headers.method() == b"GET";
-    if !(is_post || (!is_modern && (is_stream || headers.method() == b"DELETE"))) || headers.overrides_method() {
+    if !(is_post || (!is_modern && (is_stream || headers.method() == b"DELETE")))
+        || headers.overrides_method()
+    {
         return Err(Fault::HttpMethod);
     }
     if headers.origin().is_some_and(|origin| !is_same_host(origin, headers.authority())) {
         return Err(Fault::Origin);
     }
-    if headers.content_encoding().is_some_and(|encoding| !encoding.trim_ascii().eq_ignore_ascii_case(b"identity")) {
+    if headers
+        .content_encoding()
+        .is_some_and(|encoding| !encoding.trim_ascii().eq_ignore_ascii_case(b"identity"))
+    {
         return Err(Fault::ContentEncoding);
     }
     if is_post && !headers.content_type().is_some_and(is_plain_json) {

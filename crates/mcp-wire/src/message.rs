@@ -107,7 +107,11 @@ pub struct Message<'a> {
 ///
 /// # Errors
 /// What it asks cannot be known for sure; see [`Fault`].
-pub fn read<'a>(body: &'a [u8], limits: &Limits, scratch: &mut Scratch) -> Result<Message<'a>, Rejection<'a>> {
+pub fn read<'a>(
+    body: &'a [u8],
+    limits: &Limits,
+    scratch: &mut Scratch,
+) -> Result<Message<'a>, Rejection<'a>> {
     let refuse = |fault| Rejection { fault, id: None, at: 0 };
     if body.len() > limits.max_bytes {
         return Err(refuse(Fault::BodyTooLarge));

@@ -7,8 +7,13 @@ pub fn is_normal(uri: &str) -> bool {
         return false;
     };
     let scheme_fits = scheme.starts_with(|c: char| c.is_ascii_lowercase())
-        && scheme.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'+' | b'-' | b'.'));
-    let forbidden = |b: u8| !b.is_ascii_graphic() || matches!(b, b'\\' | b'#' | b'"' | b'<' | b'>' | b'^' | b'`' | b'{' | b'|' | b'}');
+        && scheme
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'+' | b'-' | b'.'));
+    let forbidden = |b: u8| {
+        !b.is_ascii_graphic()
+            || matches!(b, b'\\' | b'#' | b'"' | b'<' | b'>' | b'^' | b'`' | b'{' | b'|' | b'}')
+    };
     let path = rest.split_once('?').map_or(rest, |(path, _)| path);
     scheme_fits
         && !rest.bytes().any(forbidden)
@@ -33,7 +38,8 @@ mod tests {
 
     #[test]
     fn plain_uris_are_normal() {
-        for uri in ["file:///a/b.txt", "invoice://7", "test://template/1/data", "https://h/p?q=1", "x:a%20b"] {
+        for uri in ["file:///a/b.txt", "invoice://7", "test://template/1/data", "https://h/p?q=1", "x:a%20b"]
+        {
             assert!(is_normal(uri), "{uri}");
         }
     }
@@ -41,8 +47,20 @@ mod tests {
     #[test]
     fn what_readers_resolve_differently_is_not() {
         for uri in [
-            "file:///a/../b", "file:///a/%2e%2e/b", "file:///%252e", "FILE:///a", "file:///a\\b", "file:///a#f",
-            "file:///a\u{0}", "file:///\u{2025}/a", "t://{id}", "no-scheme", "x:%zz", "x:%2", "file:///a/./b", "x:%2f",
+            "file:///a/../b",
+            "file:///a/%2e%2e/b",
+            "file:///%252e",
+            "FILE:///a",
+            "file:///a\\b",
+            "file:///a#f",
+            "file:///a\u{0}",
+            "file:///\u{2025}/a",
+            "t://{id}",
+            "no-scheme",
+            "x:%zz",
+            "x:%2",
+            "file:///a/./b",
+            "x:%2f",
         ] {
             assert!(!is_normal(uri), "{uri}");
         }

@@ -82,7 +82,11 @@ impl From<&policy::Grant> for v1::Grant {
             server_name: grant.server.name.clone(),
             subject: Some((&grant.subject).into()),
             max_trust: v1::Trust::from(grant.max_trust).into(),
-            allowed_side_effects: grant.allowed_side_effects.iter().map(|e| v1::SideEffect::from(e).into()).collect(),
+            allowed_side_effects: grant
+                .allowed_side_effects
+                .iter()
+                .map(|e| v1::SideEffect::from(e).into())
+                .collect(),
             policy_version: grant.policy_version.clone(),
             disabled: grant.disabled,
             tool_rules: grant
@@ -235,7 +239,9 @@ impl From<v1::Server> for policy::ServerPolicy {
             deny_response: match v1::DenyResponse::try_from(m.deny_response) {
                 Ok(v1::DenyResponse::Http) => policy::DenyResponse::Http,
                 Ok(v1::DenyResponse::Jsonrpc) => policy::DenyResponse::Jsonrpc,
-                Ok(v1::DenyResponse::Auto | v1::DenyResponse::Unspecified) | Err(_) => policy::DenyResponse::Auto,
+                Ok(v1::DenyResponse::Auto | v1::DenyResponse::Unspecified) | Err(_) => {
+                    policy::DenyResponse::Auto
+                }
             },
             max_request_bytes: match m.max_request_bytes {
                 0 => policy::DEFAULT_MAX_REQUEST_BYTES,
@@ -243,7 +249,9 @@ impl From<v1::Server> for policy::ServerPolicy {
             },
             audit_overload: match v1::AuditOverload::try_from(m.audit_overload) {
                 Ok(v1::AuditOverload::Drop) => policy::AuditOverload::Drop,
-                Ok(v1::AuditOverload::Deny | v1::AuditOverload::Unspecified) | Err(_) => policy::AuditOverload::Deny,
+                Ok(v1::AuditOverload::Deny | v1::AuditOverload::Unspecified) | Err(_) => {
+                    policy::AuditOverload::Deny
+                }
             },
         }
     }
@@ -327,7 +335,11 @@ mod tests {
             team_id: "t".into(),
             cluster: "c".into(),
             route: "ns/payments".into(),
-            auth: policy::Auth { mode: policy::AuthMode::Oauth, human_header: "x-h".into(), ..policy::Auth::default() },
+            auth: policy::Auth {
+                mode: policy::AuthMode::Oauth,
+                human_header: "x-h".into(),
+                ..policy::Auth::default()
+            },
             mode: policy::Mode::Observe,
             default_allow: true,
             enforce_on: policy::EnforceOn::All,

@@ -199,7 +199,11 @@ pub fn needs_state(server: &Server, call: &Call<'_>) -> bool {
 
 fn is_governed(target: Target<'_>, enforce_on: EnforceOn) -> bool {
     match target {
-        Target::Tool { .. } | Target::Prompt { .. } | Target::Resource { .. } | Target::Task | Target::Unknown => true,
+        Target::Tool { .. }
+        | Target::Prompt { .. }
+        | Target::Resource { .. }
+        | Target::Task
+        | Target::Unknown => true,
         Target::Control | Target::List => enforce_on == EnforceOn::All,
         Target::Notification => false,
     }
@@ -275,7 +279,9 @@ fn check_inventory<'s, 'c>(
             verdict.risk = tool.and_then(|t| t.risk);
             (Need::Tool(name, tool), (as_task && !server.has_task(name)).then_some(Reason::TaskNotDeclared))
         }
-        Target::Prompt { name } => (Need::Read, (!server.has_prompt(name)).then_some(Reason::PromptNotDeclared)),
+        Target::Prompt { name } => {
+            (Need::Read, (!server.has_prompt(name)).then_some(Reason::PromptNotDeclared))
+        }
         Target::Resource { is_normal: false, .. } => (Need::Read, Some(Reason::ResourceUriNotNormal)),
         Target::Resource { uri, is_normal: true } => {
             (Need::Read, (!server.has_resource(uri)).then_some(Reason::ResourceNotDeclared))
@@ -353,8 +359,9 @@ fn check_grants<'a>(
             denied = Some(entry);
         }
         // Ties go to the smaller name, so that the order of arrival shows nowhere.
-        if best.is_none_or(|b| finding.rank > b.rank || (finding.rank == b.rank && entry.grant().id < b.entry.grant().id))
-        {
+        if best.is_none_or(|b| {
+            finding.rank > b.rank || (finding.rank == b.rank && entry.grant().id < b.entry.grant().id)
+        }) {
             best = Some(finding);
         }
     }

@@ -9,7 +9,15 @@
 //! It knows no bytes, no clock, no host and no I/O: `no_std`, and time is a parameter, so the filter, the explain
 //! endpoint and a replay give the same verdict for the same input.
 #![no_std]
-#![deny(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::wildcard_enum_match_arm)]
+#![deny(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::wildcard_enum_match_arm
+)]
 #![forbid(unsafe_code)]
 
 extern crate alloc;

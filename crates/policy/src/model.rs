@@ -108,7 +108,9 @@ impl SideEffects {
 
     /// The members, ascending.
     pub fn iter(self) -> impl Iterator<Item = SideEffect> {
-        [SideEffect::Read, SideEffect::Write, SideEffect::Destructive].into_iter().filter(move |e| self.contains(*e))
+        [SideEffect::Read, SideEffect::Write, SideEffect::Destructive]
+            .into_iter()
+            .filter(move |e| self.contains(*e))
     }
 }
 

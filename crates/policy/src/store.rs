@@ -102,14 +102,20 @@ impl Store {
     ///
     /// # Errors
     /// Its identifiers are longer than 64 KiB together; nothing is changed.
-    pub fn upsert_session(&mut self, session: &Session, version: u64, now: i64) -> Result<(), IdentifiersTooLong> {
+    pub fn upsert_session(
+        &mut self,
+        session: &Session,
+        version: u64,
+        now: i64,
+    ) -> Result<(), IdentifiersTooLong> {
         let key = self.key(&session.server);
         self.sessions.upsert(&self.hasher, session, version, key, now)
     }
 
     /// Removes a session by its resource name, `namespace/name`; false: there was none.
     pub fn remove_session(&mut self, name: &str) -> bool {
-        name.split_once('/').is_some_and(|(namespace, name)| self.sessions.remove(&self.hasher, namespace, name))
+        name.split_once('/')
+            .is_some_and(|(namespace, name)| self.sessions.remove(&self.hasher, namespace, name))
     }
 
     /// The session of this id.

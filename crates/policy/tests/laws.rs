@@ -91,9 +91,24 @@ fn server() -> impl Strategy<Value = ServerPolicy> {
             enforce_on: if all { EnforceOn::All } else { EnforceOn::CallTool },
             session: SessionRules { required, max_lifetime_seconds: lifetime, ..SessionRules::default() },
             tools: vec![
-                Tool { name: "list".into(), required_trust: Trust::Low, side_effect: Some(SideEffect::Read), risk: None },
-                Tool { name: "note".into(), required_trust, side_effect: Some(SideEffect::Write), risk: None },
-                Tool { name: "refund".into(), required_trust, side_effect: Some(SideEffect::Destructive), risk: None },
+                Tool {
+                    name: "list".into(),
+                    required_trust: Trust::Low,
+                    side_effect: Some(SideEffect::Read),
+                    risk: None,
+                },
+                Tool {
+                    name: "note".into(),
+                    required_trust,
+                    side_effect: Some(SideEffect::Write),
+                    risk: None,
+                },
+                Tool {
+                    name: "refund".into(),
+                    required_trust,
+                    side_effect: Some(SideEffect::Destructive),
+                    risk: None,
+                },
                 Tool { name: "vague".into(), required_trust, side_effect: None, risk: None },
             ],
             prompts: vec!["p".into()],

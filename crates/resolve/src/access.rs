@@ -29,13 +29,21 @@ fn subject(subject: &v1::SubjectRef) -> policy::Subject {
 }
 
 /// Whether the server is there and takes objects of `namespace`.
-fn accept(id: &policy::ObjectId, wanted: &policy::ObjectId, server: Option<&v1::MCPServer>) -> Result<(), Problem> {
+fn accept(
+    id: &policy::ObjectId,
+    wanted: &policy::ObjectId,
+    server: Option<&v1::MCPServer>,
+) -> Result<(), Problem> {
     let Some(server) = server else {
-        let message = format!("names MCPServer {wanted}, which does not exist; nothing takes effect until it does");
+        let message =
+            format!("names MCPServer {wanted}, which does not exist; nothing takes effect until it does");
         return Err(Problem::error("spec.serverRef", "ServerNotFound", message));
     };
     if wanted.namespace != id.namespace && !server.spec.accepted_namespaces.contains(&id.namespace) {
-        let message = format!("names MCPServer {wanted}, which does not list namespace `{}` in spec.acceptedNamespaces", id.namespace);
+        let message = format!(
+            "names MCPServer {wanted}, which does not list namespace `{}` in spec.acceptedNamespaces",
+            id.namespace
+        );
         return Err(Problem::error("spec.serverRef.namespace", "NotAccepted", message));
     }
     Ok(())
@@ -44,7 +52,9 @@ fn accept(id: &policy::ObjectId, wanted: &policy::ObjectId, server: Option<&v1::
 fn check_version(named: &str, server: &v1::MCPServer, problems: &mut Vec<Problem>) {
     let current = server.spec.policy.as_ref().map_or("v1", |policy| policy.policy_version.as_str());
     if !named.is_empty() && named != current {
-        let message = format!("is `{named}` and the server's is `{current}`, so it does not count; renew it for `{current}`");
+        let message = format!(
+            "is `{named}` and the server's is `{current}`, so it does not count; renew it for `{current}`"
+        );
         problems.push(Problem::warning("spec.policyVersion", "PolicyVersionMismatch", message));
     }
 }
@@ -63,7 +73,11 @@ pub fn resolve_grant(grant: &v1::MCPAccessGrant, server: Option<&v1::MCPServer>)
         for (index, rule) in spec.tool_rules.iter().enumerate() {
             if !server.spec.tools.iter().any(|tool| tool.name == rule.name) {
                 let message = format!("names `{}`, which MCPServer {wanted} does not declare", rule.name);
-                problems.push(Problem::warning(format!("spec.toolRules[{index}].name"), "ToolNotDeclared", message));
+                problems.push(Problem::warning(
+                    format!("spec.toolRules[{index}].name"),
+                    "ToolNotDeclared",
+                    message,
+                ));
             }
         }
     }
@@ -114,7 +128,8 @@ pub fn resolve_session(
         check_version(&spec.policy_version, server, &mut problems);
     }
     if spec.upstream_token_secret_ref.is_some() {
-        let message = "names a token that this gateway does not hand to the upstream; the caller's own is removed";
+        let message =
+            "names a token that this gateway does not hand to the upstream; the caller's own is removed";
         problems.push(Problem::warning("spec.upstreamTokenSecretRef", "TokenNotInjected", message));
     }
     let created = session.metadata.creation_timestamp.as_ref().map(|time| time.0.as_second());

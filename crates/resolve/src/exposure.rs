@@ -51,7 +51,12 @@ pub fn exposure(server: &MCPServer) -> Result<Exposure, Problem> {
         let message = format!("is `{url}`; must be like http://host:port or https://host/path");
         Problem::error("spec.gateway.upstreamURL", "WrongUpstream", message)
     })?;
-    Ok(Exposure { path, host: server.spec.ingress_host.clone(), strip_prefix: gateway.strip_prefix, upstream })
+    Ok(Exposure {
+        path,
+        host: server.spec.ingress_host.clone(),
+        strip_prefix: gateway.strip_prefix,
+        upstream,
+    })
 }
 
 fn parse_upstream(url: &str) -> Option<Upstream> {
@@ -82,7 +87,10 @@ mod tests {
     fn upstreams_are_read() {
         let read = |url| parse_upstream(url).map(|u| (u.host, u.port, u.tls, u.path));
         assert_eq!(read("http://127.0.0.1:8088"), Some(("127.0.0.1".into(), 8088, false, String::new())));
-        assert_eq!(read("https://mcp.example.com/mcp/"), Some(("mcp.example.com".into(), 443, true, "/mcp".into())));
+        assert_eq!(
+            read("https://mcp.example.com/mcp/"),
+            Some(("mcp.example.com".into(), 443, true, "/mcp".into()))
+        );
         assert_eq!(read("http://[::1]:9"), Some(("::1".into(), 9, false, String::new())));
         for url in ["ftp://a", "http://", "http://u:p@h", "http://h:x", "http://h/p?q"] {
             assert_eq!(read(url), None, "{url}");

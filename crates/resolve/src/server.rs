@@ -72,7 +72,8 @@ pub fn resolve_server(server: &v1::MCPServer, settings: &Settings) -> (policy::S
             v1::DenyResponse::Http => policy::DenyResponse::Http,
             v1::DenyResponse::Jsonrpc => policy::DenyResponse::Jsonrpc,
         },
-        max_request_bytes: u32::try_from(gateway.max_request_bytes).unwrap_or(policy::DEFAULT_MAX_REQUEST_BYTES),
+        max_request_bytes: u32::try_from(gateway.max_request_bytes)
+            .unwrap_or(policy::DEFAULT_MAX_REQUEST_BYTES),
         audit_overload: match spec.audit.clone().unwrap_or_default().on_overload {
             v1::OnOverload::Deny => policy::AuditOverload::Deny,
             v1::OnOverload::Drop => policy::AuditOverload::Drop,
@@ -86,8 +87,11 @@ pub fn resolve_server(server: &v1::MCPServer, settings: &Settings) -> (policy::S
 fn auth(spec: &v1::MCPServerSpec) -> policy::Auth {
     let defaults = policy::Auth::default();
     let given = spec.auth.clone().unwrap_or_default();
-    let name = |given: Option<String>, default: String| given.map_or(default, |name| name.to_ascii_lowercase());
-    let session = given.session_id_header.or_else(|| spec.session.as_ref().and_then(|session| session.header_name.clone()));
+    let name =
+        |given: Option<String>, default: String| given.map_or(default, |name| name.to_ascii_lowercase());
+    let session = given
+        .session_id_header
+        .or_else(|| spec.session.as_ref().and_then(|session| session.header_name.clone()));
     policy::Auth {
         mode: match given.mode {
             v1::AuthMode::None => policy::AuthMode::None,
@@ -98,7 +102,11 @@ fn auth(spec: &v1::MCPServerSpec) -> policy::Auth {
         agent_header: name(given.agent_id_header, defaults.agent_header),
         team_header: name(given.team_id_header, defaults.team_header),
         session_header: name(session, defaults.session_header),
-        token_header: if given.token_header.is_empty() { defaults.token_header } else { given.token_header.to_ascii_lowercase() },
+        token_header: if given.token_header.is_empty() {
+            defaults.token_header
+        } else {
+            given.token_header.to_ascii_lowercase()
+        },
     }
 }
 
@@ -123,8 +131,13 @@ fn session_rules(spec: &v1::MCPServerSpec, problems: &mut Vec<Problem>) -> polic
 fn tools(spec: &v1::MCPServerSpec, problems: &mut Vec<Problem>) -> Vec<policy::Tool> {
     let tool = |(index, tool): (usize, &v1::ToolConfig)| {
         if tool.side_effect.is_none() {
-            let message = format!("is missing, so `{}` cannot be called; say read, write or destructive", tool.name);
-            problems.push(Problem::warning(format!("spec.tools[{index}].sideEffect"), "SideEffectUnknown", message));
+            let message =
+                format!("is missing, so `{}` cannot be called; say read, write or destructive", tool.name);
+            problems.push(Problem::warning(
+                format!("spec.tools[{index}].sideEffect"),
+                "SideEffectUnknown",
+                message,
+            ));
         }
         policy::Tool {
             name: tool.name.clone(),

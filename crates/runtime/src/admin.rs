@@ -39,7 +39,11 @@ pub async fn serve(
 ) -> std::io::Result<()> {
     let registry = Arc::new(registry);
     let ready = move || async move {
-        if readiness.is_ready() { (StatusCode::OK, "ready") } else { (StatusCode::SERVICE_UNAVAILABLE, "not ready") }
+        if readiness.is_ready() {
+            (StatusCode::OK, "ready")
+        } else {
+            (StatusCode::SERVICE_UNAVAILABLE, "not ready")
+        }
     };
     let metrics = move || async move {
         let mut text = String::new();

@@ -15,7 +15,8 @@ pub fn write_whole(path: &Path, content: &[u8], secret: bool) -> std::io::Result
     // Dot files are not watched.
     let draft = folder.join(format!(".{name}.{}", std::process::id()));
     let mode = if secret { 0o600 } else { 0o644 };
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&draft)?;
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&draft)?;
     file.write_all(content)?;
     file.sync_all()?;
     std::fs::rename(&draft, path)?;

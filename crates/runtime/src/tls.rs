@@ -21,7 +21,11 @@ pub struct TlsFiles {
 impl TlsFiles {
     /// The files in `folder`.
     pub fn within(folder: &Path) -> Self {
-        Self { ca: folder.join("ca.pem"), certificate: folder.join("server.pem"), key: folder.join("server.key") }
+        Self {
+            ca: folder.join("ca.pem"),
+            certificate: folder.join("server.pem"),
+            key: folder.join("server.key"),
+        }
     }
 
     /// The identity of a server.

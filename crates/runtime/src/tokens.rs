@@ -63,7 +63,10 @@ impl Tokens {
     pub fn proxy(&self, token: &str) -> Option<String> {
         let known = self.read().inspect_err(|error| tracing::error!(%error, "tokens cannot be read")).ok()?;
         let presented = digest(token);
-        known.into_iter().find(|(digest, _)| digest.as_bytes().ct_eq(presented.as_bytes()).into()).map(|(_, name)| name)
+        known
+            .into_iter()
+            .find(|(digest, _)| digest.as_bytes().ct_eq(presented.as_bytes()).into())
+            .map(|(_, name)| name)
     }
 }
 

@@ -28,14 +28,20 @@ pub fn to(judgement: &Judgement<'_>, id: &[u8; 16]) -> Option<Answer> {
 /// The answer when nothing could be read at all.
 pub fn unavailable(reason: Reason) -> Answer {
     let (code, message) = (reason.family().json_rpc_code(), text_of(reason));
-    json(reason.family().http_status(), reason.as_str(), error_body(None, code, &message, &data(reason.as_str(), None)))
+    json(
+        reason.family().http_status(),
+        reason.as_str(),
+        error_body(None, code, &message, &data(reason.as_str(), None)),
+    )
 }
 
 /// The answer to the readiness probe; `missing`: why the worker cannot decide yet.
 pub fn readiness(missing: Option<Reason>) -> Answer {
     match missing {
         None => json(200, "ready", String::from("{\"ready\":true}")),
-        Some(reason) => json(503, reason.as_str(), format!("{{\"ready\":false,\"reason\":\"{}\"}}", reason.as_str())),
+        Some(reason) => {
+            json(503, reason.as_str(), format!("{{\"ready\":false,\"reason\":\"{}\"}}", reason.as_str()))
+        }
     }
 }
 
@@ -43,7 +49,11 @@ fn denial(judgement: &Judgement<'_>, reason: Reason, id: &[u8; 16]) -> Answer {
     let kind = judgement.message.as_ref().map(|message| message.kind);
     if matches!(kind, Some(Kind::Notification | Kind::Response)) {
         // Nobody waits for an answer, and an error would end some clients' sessions: it is dropped, and recorded.
-        return Answer { status: 202, headers: vec![(REASON_HEADER, reason.as_str().to_string())], body: Vec::new() };
+        return Answer {
+            status: 202,
+            headers: vec![(REASON_HEADER, reason.as_str().to_string())],
+            body: Vec::new(),
+        };
     }
     let form = judgement.server.map_or(DenyResponse::Http, |(_, server)| server.policy().deny_response);
     let as_result = kind.is_some()
@@ -54,7 +64,12 @@ fn denial(judgement: &Judgement<'_>, reason: Reason, id: &[u8; 16]) -> Answer {
         };
     let status = if as_result { 200 } else { http_status(reason) };
     let request = judgement.message.as_ref().and_then(|message| message.id);
-    let body = error_body(request, reason.family().json_rpc_code(), &text_of(reason), &data(reason.as_str(), Some(id)));
+    let body = error_body(
+        request,
+        reason.family().json_rpc_code(),
+        &text_of(reason),
+        &data(reason.as_str(), Some(id)),
+    );
     json(status, reason.as_str(), body)
 }
 
@@ -104,7 +119,8 @@ fn error_body(id: Option<&str>, code: i32, message: &str, data: &str) -> String 
 }
 
 fn json(status: u16, reason: &str, body: String) -> Answer {
-    let mut headers = vec![("content-type", "application/json".to_string()), (REASON_HEADER, reason.to_string())];
+    let mut headers =
+        vec![("content-type", "application/json".to_string()), (REASON_HEADER, reason.to_string())];
     if status == 405 {
         headers.push(("allow", "POST, GET, DELETE".to_string()));
     }

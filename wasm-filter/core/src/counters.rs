@@ -100,7 +100,8 @@ impl Counters {
 }
 
 fn verdict_name(names: &[String], label: &Label) -> String {
-    let server = label.server.and_then(|index| names.get(index)).map_or_else(|| "none".to_string(), Clone::clone);
+    let server =
+        label.server.and_then(|index| names.get(index)).map_or_else(|| "none".to_string(), Clone::clone);
     let decision = if label.allowed { "allow" } else { "deny" };
     let (class, reason) = (label.class.as_str(), label.reason);
     format!("sallyport_verdicts;server={server};class={class};decision={decision};reason={reason}")

@@ -50,10 +50,13 @@ mod tests {
 
     #[test]
     fn agrees_with_the_test_cases_of_rfc_4231() {
-        let hex = |bytes: &[u8]| bytes.iter().map(|b| alloc::format!("{b:02x}")).collect::<alloc::string::String>();
+        let hex =
+            |bytes: &[u8]| bytes.iter().map(|b| alloc::format!("{b:02x}")).collect::<alloc::string::String>();
         let case_2 = DigestKey::new(b"Jefe").unwrap().digest(b"what do ya want for nothing?");
         assert_eq!(hex(&case_2), "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
-        let case_6 = DigestKey::new(&[0xaa; 131]).unwrap().digest(b"Test Using Larger Than Block-Size Key - Hash Key First");
+        let case_6 = DigestKey::new(&[0xaa; 131])
+            .unwrap()
+            .digest(b"Test Using Larger Than Block-Size Key - Hash Key First");
         assert_eq!(hex(&case_6), "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54");
     }
 

@@ -109,7 +109,8 @@ impl Exchange {
         let Ok(event) = AuditEvent::decode(self.event.as_slice()) else {
             return false;
         };
-        let Some(server) = store.server(&ObjectId::new(event.namespace.as_str(), event.server.as_str())) else {
+        let Some(server) = store.server(&ObjectId::new(event.namespace.as_str(), event.server.as_str()))
+        else {
             return false;
         };
         let identity = Identity {

@@ -5,12 +5,12 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use sallyport_mcp_wire::{
-    Agreement, Era, Fault, Kind, Limits, Message, Method, Reference, RequestHeaders, Scratch, Text, agree, check_media,
-    read, resource_uri,
+    Agreement, Era, Fault, Kind, Limits, Message, Method, Reference, RequestHeaders, Scratch, Text, agree,
+    check_media, read, resource_uri,
 };
 use sallyport_policy::{
-    AuditOverload, AuthMode, Call, Identity, Mode, Reason, Server, SessionEntry, Store, Target, Trace, Verdict,
-    decide_explained, needs_state,
+    AuditOverload, AuthMode, Call, Identity, Mode, Reason, Server, SessionEntry, Store, Target, Trace,
+    Verdict, decide_explained, needs_state,
 };
 
 use crate::counters::Class;
@@ -123,7 +123,12 @@ pub fn path(map: &[u8]) -> Option<&[u8]> {
 
 impl<'a> Judgement<'a> {
     /// Reads headers, identity and body, in this order; a reason: nothing more need be known to deny.
-    fn read(&mut self, store: &'a Store, scratch: &mut Scratch, input: &Input<'a>) -> Result<Option<Reason>, Fault> {
+    fn read(
+        &mut self,
+        store: &'a Store,
+        scratch: &mut Scratch,
+        input: &Input<'a>,
+    ) -> Result<Option<Reason>, Fault> {
         self.headers = RequestHeaders::collect(input.headers.clone())?;
         let Some(server) = store.server_for_route(input.route) else {
             let known = !store.servers().is_empty();
@@ -237,7 +242,8 @@ impl<'a> Judgement<'a> {
     pub fn strip(&self) -> impl Iterator<Item = &'a str> {
         let policy = self.server.map(|(_, server)| server.policy());
         let modern = self.agreement.as_ref().is_some_and(|agreement| agreement.era == Era::Modern);
-        let begins_session = self.message.as_ref().is_some_and(|message| message.method == Method::Initialize);
+        let begins_session =
+            self.message.as_ref().is_some_and(|message| message.method == Method::Initialize);
         self.pairs.clone().filter_map(move |(name, _)| {
             let name = core::str::from_utf8(name).ok()?;
             let policy = policy?;
@@ -331,15 +337,19 @@ fn target_of<'m>(method: Method, name: Option<&'m str>, uri: Option<&'m str>, as
         Method::Initialize | Method::Ping | Method::Discover | Method::LoggingSetLevel => Target::Control,
         // A listener for changes of lists alone; one for resources is judged by their URIs.
         Method::SubscriptionsListen => Target::List,
-        Method::ToolsList | Method::PromptsList | Method::ResourcesList | Method::ResourceTemplatesList => Target::List,
+        Method::ToolsList | Method::PromptsList | Method::ResourcesList | Method::ResourceTemplatesList => {
+            Target::List
+        }
         Method::ToolsCall => name.map_or(Target::Unknown, |name| Target::Tool { name, as_task }),
         Method::PromptsGet => name.map_or(Target::Unknown, |name| Target::Prompt { name }),
         Method::ResourcesRead | Method::ResourcesSubscribe | Method::ResourcesUnsubscribe => {
             uri.map_or(Target::Unknown, resource)
         }
-        Method::TasksGet | Method::TasksResult | Method::TasksList | Method::TasksCancel | Method::TasksUpdate => {
-            Target::Task
-        }
+        Method::TasksGet
+        | Method::TasksResult
+        | Method::TasksList
+        | Method::TasksCancel
+        | Method::TasksUpdate => Target::Task,
         Method::NotificationInitialized
         | Method::NotificationCancelled
         | Method::NotificationProgress

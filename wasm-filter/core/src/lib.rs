@@ -9,7 +9,14 @@
 //! It knows no proxy-wasm: unit tests drive it with a host of their own, and the explain endpoint calls
 //! [`judge::judge_explained`] with the same input as the proxy.
 #![no_std]
-#![deny(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+#![deny(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
 #![forbid(unsafe_code)]
 
 extern crate alloc;

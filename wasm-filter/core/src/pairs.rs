@@ -71,7 +71,10 @@ mod tests {
     fn what_is_written_is_read() {
         let map = serialize(&[(":method", "POST"), ("x-empty", ""), ("x-dup", "1"), ("x-dup", "2")]);
         let read: Vec<_> = Pairs::new(&map).collect();
-        assert_eq!(read, [(&b":method"[..], &b"POST"[..]), (b"x-empty", b""), (b"x-dup", b"1"), (b"x-dup", b"2")]);
+        assert_eq!(
+            read,
+            [(&b":method"[..], &b"POST"[..]), (b"x-empty", b""), (b"x-dup", b"1"), (b"x-dup", b"2")]
+        );
     }
 
     #[test]

@@ -13,7 +13,12 @@ use crate::settings::Settings;
 const USUAL_BYTES: usize = 512;
 
 /// The event of `judgement`, decided at `nanos` since 1970 about a request with a body of `body_size` bytes.
-pub(crate) fn record(judgement: &Judgement<'_>, settings: &Settings, nanos: u64, body_size: usize) -> Vec<u8> {
+pub(crate) fn record(
+    judgement: &Judgement<'_>,
+    settings: &Settings,
+    nanos: u64,
+    body_size: usize,
+) -> Vec<u8> {
     let mut event = Vec::with_capacity(USUAL_BYTES);
     let mut to = EventWriter::new(&mut event).u64(writer::TIME_UNIX_NANOS, nanos);
     to = to.u64(writer::BYTES_IN, u64::try_from(body_size).unwrap_or(u64::MAX));

@@ -140,7 +140,8 @@ impl Ring {
     pub(crate) fn failed(&mut self, now_nanos: u64) {
         self.in_flight = 0;
         let (first, longest) = BACKOFF_NANOS;
-        let pause = first.saturating_mul(1_u64.checked_shl(self.failures.min(16)).unwrap_or(u64::MAX)).min(longest);
+        let pause =
+            first.saturating_mul(1_u64.checked_shl(self.failures.min(16)).unwrap_or(u64::MAX)).min(longest);
         self.failures = self.failures.saturating_add(1);
         self.not_before = now_nanos.saturating_add(pause);
     }

@@ -17,7 +17,9 @@ use alloc::vec::Vec;
 
 use prost::Message;
 use sallyport_policy::{Grant, Session, Store};
-use sallyport_policy_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Resource, Status};
+use sallyport_policy_proto::discovery::{
+    DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Resource, Status,
+};
 use sallyport_policy_proto::resource::{BASELINE_TYPE, GRANT_TYPE, SESSION_TYPE};
 use sallyport_policy_proto::v1;
 
@@ -78,7 +80,8 @@ impl Sync {
     /// between is sent.
     pub(crate) fn opened(&mut self, stream: u32, node: &str, store: &Store) -> Vec<Vec<u8>> {
         self.stream = Some(stream);
-        let grants = store.all_grants().map(|g| (g.grant().id.to_string(), version_text(g.version()))).collect();
+        let grants =
+            store.all_grants().map(|g| (g.grant().id.to_string(), version_text(g.version()))).collect();
         let sessions = store
             .all_sessions()
             .map(|s| (format!("{}/{}", s.namespace(), s.name()), version_text(s.version())))
@@ -95,7 +98,8 @@ impl Sync {
     pub(crate) fn closed(&mut self, now_nanos: u64) {
         self.stream = None;
         let (first, longest) = BACKOFF_NANOS;
-        let pause = first.saturating_mul(1_u64.checked_shl(self.failures.min(16)).unwrap_or(u64::MAX)).min(longest);
+        let pause =
+            first.saturating_mul(1_u64.checked_shl(self.failures.min(16)).unwrap_or(u64::MAX)).min(longest);
         self.failures = self.failures.saturating_add(1);
         self.not_before = now_nanos.saturating_add(pause);
     }
@@ -167,12 +171,20 @@ fn version_text(version: u64) -> String {
 }
 
 fn value(resource: &Resource) -> Result<&[u8], String> {
-    resource.resource.as_ref().map(|any| any.value.as_slice()).ok_or_else(|| format!("`{}` has no body", resource.name))
+    resource
+        .resource
+        .as_ref()
+        .map(|any| any.value.as_slice())
+        .ok_or_else(|| format!("`{}` has no body", resource.name))
 }
 
 fn check_name(resource: &Resource, id: &sallyport_policy::ObjectId) -> Result<(), String> {
     let inside = id.to_string();
-    if inside == resource.name { Ok(()) } else { Err(format!("`{}` is named `{inside}` inside", resource.name)) }
+    if inside == resource.name {
+        Ok(())
+    } else {
+        Err(format!("`{}` is named `{inside}` inside", resource.name))
+    }
 }
 
 fn apply_grants(response: DeltaDiscoveryResponse, store: &mut Store) -> Result<bool, String> {
@@ -196,7 +208,8 @@ fn apply_grants(response: DeltaDiscoveryResponse, store: &mut Store) -> Result<b
 fn apply_sessions(response: DeltaDiscoveryResponse, store: &mut Store, now: i64) -> Result<bool, String> {
     let mut sessions: Vec<(Session, u64)> = Vec::with_capacity(response.resources.len());
     for resource in &response.resources {
-        let message = v1::Session::decode(value(resource)?).map_err(|e| format!("`{}`: {e}", resource.name))?;
+        let message =
+            v1::Session::decode(value(resource)?).map_err(|e| format!("`{}`: {e}", resource.name))?;
         let session = Session::from(message);
         check_name(resource, &session.id)?;
         if session.identifier_bytes() > usize::from(u16::MAX) {

@@ -142,7 +142,8 @@ impl Worker {
         if judgement.allowed() && !self.can_record(&judgement) {
             judgement.ruling = Ruling::denied(Reason::AuditUnavailable);
         }
-        let stripped = !judgement.allowed() || judgement.strip().all(|name| host.remove_request_header(name).is_ok());
+        let stripped =
+            !judgement.allowed() || judgement.strip().all(|name| host.remove_request_header(name).is_ok());
         if !stripped {
             judgement.ruling = Ruling::denied(Reason::PolicyUnavailable);
         }
@@ -242,12 +243,18 @@ impl Worker {
                 Some(nack)
             }
             Received::Unreadable => {
-                host.log(Level::Warn, "message of the control plane cannot be read; starting the stream anew");
+                host.log(
+                    Level::Warn,
+                    "message of the control plane cannot be read; starting the stream anew",
+                );
                 None
             }
             Received::Diverged => {
                 self.dirty = true;
-                host.log(Level::Warn, "state differs from the control plane's; starting anew, denying until then");
+                host.log(
+                    Level::Warn,
+                    "state differs from the control plane's; starting anew, denying until then",
+                );
                 None
             }
         };
@@ -278,7 +285,8 @@ impl Worker {
         if ok {
             if let Some(ring) = &mut self.ring {
                 let count = ring.acknowledged();
-                self.counters.add("sallyport_audit_events_acknowledged", u64::try_from(count).unwrap_or(u64::MAX));
+                self.counters
+                    .add("sallyport_audit_events_acknowledged", u64::try_from(count).unwrap_or(u64::MAX));
             }
             self.send_events(nanos, false, host);
         } else {
@@ -335,7 +343,8 @@ impl Worker {
             return;
         };
         let batch = ring.batch();
-        let method = Method { cluster: &self.settings.audit_cluster, service: AUDIT_SERVICE, method: AUDIT_METHOD };
+        let method =
+            Method { cluster: &self.settings.audit_cluster, service: AUDIT_SERVICE, method: AUDIT_METHOD };
         match host.call(method, &batch) {
             Ok(token) => self.call = Some((token, nanos)),
             Err(_) => {
@@ -357,13 +366,18 @@ impl Worker {
         }
         let number = self.number(host);
         let node = format!("{}/{number}/{}", self.settings.proxy, self.born);
-        let method = Method { cluster: &self.settings.xds_cluster, service: DELTA_SERVICE, method: DELTA_METHOD };
+        let method =
+            Method { cluster: &self.settings.xds_cluster, service: DELTA_SERVICE, method: DELTA_METHOD };
         let Ok(stream) = host.open_stream(method) else {
             self.sync.closed(nanos);
             return;
         };
         self.stream_owner = self.active;
-        let sent = self.sync.opened(stream, &node, &self.store).iter().all(|message| host.send(stream, message).is_ok());
+        let sent = self
+            .sync
+            .opened(stream, &node, &self.store)
+            .iter()
+            .all(|message| host.send(stream, message).is_ok());
         if !sent {
             host.close_stream(self.stream_owner, stream);
             self.sync.closed(nanos);
@@ -406,7 +420,8 @@ impl Worker {
         if now.saturating_sub(self.uses_shared) < usage::SHARE_EVERY_SECONDS {
             return;
         }
-        let idle_timeouts = self.store.servers().iter().map(|server| server.policy().session.idle_timeout_seconds);
+        let idle_timeouts =
+            self.store.servers().iter().map(|server| server.policy().session.idle_timeout_seconds);
         if let Some(longest) = idle_timeouts.max().filter(|seconds| *seconds > 0) {
             usage::share(&self.store, self.uses_shared, now, longest, host);
         }

@@ -5,7 +5,9 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{AccessStatus, PolicyDecision, SecretKeyRef, ServerReference, SideEffect, SubjectRef, TrustLevel};
+use super::{
+    AccessStatus, PolicyDecision, SecretKeyRef, ServerReference, SideEffect, SubjectRef, TrustLevel,
+};
 
 /// Who may use which server, for which tools, with what trust at most: the administrator's gate.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

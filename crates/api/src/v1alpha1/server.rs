@@ -6,9 +6,9 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AnalyticsConfig, AuditConfig, AuthConfig, DenyResponse, EnvVar, GatewayConfig, InventoryItem, MCPServerStatus,
-    PolicyConfig, ResourceRequirements, RolloutConfig, SecretEnvVar, SessionConfig, ToolConfig, default_port,
-    default_replicas, default_service_port,
+    AnalyticsConfig, AuditConfig, AuthConfig, DenyResponse, EnvVar, GatewayConfig, InventoryItem,
+    MCPServerStatus, PolicyConfig, ResourceRequirements, RolloutConfig, SecretEnvVar, SessionConfig,
+    ToolConfig, default_port, default_replicas, default_service_port,
 };
 
 /// One MCP server: how it runs, where it is reached, and how calls to it are governed.

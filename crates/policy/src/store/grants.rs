@@ -79,7 +79,13 @@ pub(super) struct Grants {
 }
 
 impl Grants {
-    pub(super) fn upsert(&mut self, hasher: &DefaultHashBuilder, mut grant: Grant, version: u64, server: ServerKey) {
+    pub(super) fn upsert(
+        &mut self,
+        hasher: &DefaultHashBuilder,
+        mut grant: Grant,
+        version: u64,
+        server: ServerKey,
+    ) {
         let name = grant.id.to_string();
         self.remove(hasher, &name);
         // Of several rules for one tool the strictest counts.
@@ -150,7 +156,9 @@ impl Grants {
                     .into_iter()
                     .flatten()
                     .filter_map(|slot| self.slots.get(*slot).and_then(Option::as_ref))
-                    .filter(move |entry| entry.server == server && subject_parts(&entry.grant.subject) == parts)
+                    .filter(move |entry| {
+                        entry.server == server && subject_parts(&entry.grant.subject) == parts
+                    })
             })
     }
 }

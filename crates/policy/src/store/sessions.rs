@@ -42,7 +42,12 @@ pub struct SessionEntry {
 }
 
 impl SessionEntry {
-    fn new(session: &Session, version: u64, server: ServerKey, learned: u32) -> Result<Self, IdentifiersTooLong> {
+    fn new(
+        session: &Session,
+        version: u64,
+        server: ServerKey,
+        learned: u32,
+    ) -> Result<Self, IdentifiersTooLong> {
         let parts = [
             &session.id.namespace,
             &session.id.name,
@@ -191,7 +196,12 @@ impl Sessions {
         }
     }
 
-    pub(super) fn find(&self, hasher: &DefaultHashBuilder, namespace: &str, name: &str) -> Option<&SessionEntry> {
+    pub(super) fn find(
+        &self,
+        hasher: &DefaultHashBuilder,
+        namespace: &str,
+        name: &str,
+    ) -> Option<&SessionEntry> {
         self.table.find(hash(hasher, namespace, name), |e| e.namespace() == namespace && e.name() == name)
     }
 

@@ -66,6 +66,8 @@ fn manager(plan: &ProxyPlan) -> HttpConnectionManager {
         // The whole request, body included; answers and streams may take as long as they like.
         request_timeout: seconds(60),
         stream_idle_timeout: seconds(0),
+        // A stream that is cut must be seen as cut; by default the client would learn of it a second later.
+        delayed_close_timeout: Some(Duration { seconds: 0, nanos: 20_000_000 }),
         http_filters: vec![
             HttpFilter {
                 name: FILTER.into(),
