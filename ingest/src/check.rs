@@ -40,7 +40,7 @@ pub(crate) fn check(request: EmitRequest, head: Option<Head>, nanos: u64) -> Res
             return Err(not_an_event("seq is 0".into()));
         }
         let mut find = |event_type, from, to| {
-            checked.findings.push(Finding { chain: chain.clone(), event_type, from, to, nanos })
+            checked.findings.push(Finding { chain: chain.clone(), event_type, from, to, nanos });
         };
         match verifier.take(event.seq, &event.prev_hash, event.dropped_before, &bytes) {
             Link::Known => {

@@ -1,4 +1,5 @@
 //! The control plane as proxies and the control API meet it: over TLS, with tokens, from files to acknowledgements.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

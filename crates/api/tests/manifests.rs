@@ -1,4 +1,5 @@
 //! Manifests as people write them, right and wrong.
+#![expect(clippy::expect_used, reason = "helpers of tests")]
 
 use sallyport_api::manifest::{ManifestProblem, documents, load_str, to_yaml};
 

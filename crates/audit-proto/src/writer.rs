@@ -123,6 +123,7 @@ mod tests {
     use crate::v1::{AuditEvent, EmitRequest};
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "one line per field")]
     fn every_field_is_read_as_it_was_written() {
         let text = |name: &str| name.to_string();
         let expected = AuditEvent {

@@ -33,6 +33,18 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+fn insert_outcome(payload: &mut Map<String, Value>, event: &AuditEvent) {
+    if event.phase() != Phase::Decision {
+        payload.insert("status".into(), event.status.into());
+        payload.insert("latency_ms".into(), (event.latency_micros / 1000).into());
+        payload.insert("latency_us".into(), event.latency_micros.into());
+        payload.insert("bytes_out".into(), event.bytes_out.into());
+    }
+    if event.cut {
+        payload.insert("cut".into(), true.into());
+    }
+}
+
 /// The envelope of an event. Empty fields are left out.
 pub fn envelope(chain: &ChainName, hash: &[u8], event: &AuditEvent) -> Value {
     let id =
@@ -89,15 +101,7 @@ pub fn envelope(chain: &ChainName, hash: &[u8], event: &AuditEvent) -> Value {
     if !event.arguments_digest.is_empty() {
         payload.insert("arguments_digest".into(), hex(&event.arguments_digest).into());
     }
-    if event.phase() != Phase::Decision {
-        payload.insert("status".into(), event.status.into());
-        payload.insert("latency_ms".into(), (event.latency_micros / 1000).into());
-        payload.insert("latency_us".into(), event.latency_micros.into());
-        payload.insert("bytes_out".into(), event.bytes_out.into());
-    }
-    if event.cut {
-        payload.insert("cut".into(), true.into());
-    }
+    insert_outcome(&mut payload, event);
     if event.decision_seq > 0 {
         payload.insert("decision_seq".into(), event.decision_seq.into());
     }

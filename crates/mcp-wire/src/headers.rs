@@ -55,7 +55,7 @@ impl<'a> RequestHeaders<'a> {
                 }
                 b"traceparent" => headers.traceparent = core::str::from_utf8(value).ok(),
                 b"x-http-method-override" | b"x-method-override" | b"x-http-method" => {
-                    headers.overrides_method = true
+                    headers.overrides_method = true;
                 }
                 _ if name.starts_with(b"mcp") => {
                     check_other(name, value)?;

@@ -25,10 +25,9 @@ pub fn is_normal(uri: &str) -> bool {
 fn escapes_are_needed(text: &str) -> bool {
     text.split('%').skip(1).all(|after| {
         let value = after.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        value.is_some_and(|byte| {
-            !(byte.is_ascii_alphanumeric() || byte.is_ascii_control())
-                && !matches!(byte, b'-' | b'.' | b'_' | b'~' | b'/' | b'\\' | b'%' | b'?' | b'#')
-        })
+        let stands_for_itself = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+        let separates = |byte: u8| byte.is_ascii_control() || b"/\\%?#".contains(&byte);
+        value.is_some_and(|byte| !stands_for_itself(byte) && !separates(byte))
     })
 }
 

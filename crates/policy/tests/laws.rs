@@ -1,4 +1,5 @@
 //! Laws of the verdict that hold for every policy, not only for the cases somebody thought of.
+#![expect(clippy::expect_used, reason = "helpers of tests")]
 
 use proptest::collection::vec;
 use proptest::prelude::*;

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use envoy_types::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
 use envoy_types::pb::envoy::config::core::v3::{AggregatedConfigSource, ApiVersion, ConfigSource};
 use envoy_types::pb::google::protobuf::Any;
-use prost::{Message, Name};
+use prost::Name;
 use sallyport_operator_ir::ProxyPlan;
 use sallyport_policy_proto::resource;
 
@@ -21,7 +21,7 @@ pub const LISTENER: &str = "mcp";
 /// Name of the filter's configuration resource.
 pub const FILTER: &str = "sallyport";
 
-fn any(message: &(impl Message + Name)) -> Any {
+fn any(message: &impl Name) -> Any {
     Any { type_url: message_type_url(message), value: message.encode_to_vec() }
 }
 

@@ -10,6 +10,8 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::UpstreamTlsC
 use sallyport_operator_ir::{Address, Route, Upstream};
 use sallyport_test_support::assert_golden;
 
+use prost::Message;
+
 use super::*;
 
 fn upstream(name: &str, host: &str, port: u16) -> Upstream {
