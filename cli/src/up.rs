@@ -202,11 +202,13 @@ async fn wait_until_ready(args: &UpArgs) -> anyhow::Result<()> {
 /// Keeps `run.json` in step with what runs.
 async fn write_run(args: UpArgs, pids: Pids, shutdown: CancellationToken) {
     let mut changed = pids.subscribe();
+    let api_key = args.data.join("api-key");
+    let api_key = std::path::absolute(&api_key).unwrap_or(api_key);
     loop {
         let run = json!({
             "pid": std::process::id(), "listen": args.listen.to_string(), "api": args.api.to_string(),
             "envoy_admin": args.envoy_admin.to_string(), "operator_admin": args.operator_admin.to_string(),
-            "ingest_admin": args.ingest_admin.to_string(), "api_key_file": args.data.join("api-key"),
+            "ingest_admin": args.ingest_admin.to_string(), "api_key_file": api_key,
             "children": pids.all(),
         });
         let path = args.data.join("run.json");

@@ -159,7 +159,7 @@ fn list(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
 mod tests {
     use super::*;
 
-    const TWO: &str = "# kept\napiVersion: mcpruntime.org/v1alpha1\nkind: MCPAccessGrant\nmetadata: {name: one, namespace: n}\nspec: # kept too\n  serverRef: {name: s}\n  subject: {humanID: h}\n---\napiVersion: mcpruntime.org/v1alpha1\nkind: MCPAccessGrant\nmetadata: {name: two, namespace: n}\nspec:\n  serverRef: {name: s}\n  subject: {humanID: h}\n";
+    const TWO: &str = "# kept\napiVersion: mcpruntime.org/v1alpha1\nkind: MCPAccessGrant\nmetadata: {name: one, namespace: ns}\nspec: # kept too\n  serverRef: {name: s}\n  subject: {humanID: h}\n---\napiVersion: mcpruntime.org/v1alpha1\nkind: MCPAccessGrant\nmetadata: {name: two, namespace: ns}\nspec:\n  serverRef: {name: s}\n  subject: {humanID: h}\n";
 
     #[tokio::test]
     async fn neighbours_of_a_changed_document_stay_byte_for_byte() {
@@ -167,7 +167,7 @@ mod tests {
         let file = folder.path().join("a.yaml");
         std::fs::write(&file, TWO).unwrap();
         let directory = Directory::new(folder.path());
-        let id = ObjectId::new("n", "two");
+        let id = ObjectId::new("ns", "two");
         let change = |known: Option<&Object>, _: &Objects| match known.cloned() {
             Some(Object::Grant(mut grant)) => {
                 grant.spec.disabled = true;

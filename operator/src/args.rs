@@ -39,7 +39,7 @@ pub struct Args {
     pub digest_key_file: Option<PathBuf>,
     /// How long a proxy goes on with its filter configuration while the control plane is silent, in seconds; after
     /// that it denies everything until the control plane is back. 0: for ever.
-    #[arg(long, default_value = "3600", value_parser = seconds)]
+    #[arg(long, env = "SALLYPORT_ECDS_TTL", default_value = "3600", value_parser = seconds)]
     pub ecds_ttl: Duration,
 }
 

@@ -74,10 +74,11 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
     let readiness = Readiness::default();
     let mut control =
         Control { args: args.clone(), digest_key, shared: shared.clone(), metrics: metrics.clone() };
+    // The watcher tells absolute paths, whatever it was given.
+    let root = std::path::absolute(&args.config)?;
     // Watching begins before reading, so that nothing falls between.
-    let mut watch =
-        Watch::new(&args.config).with_context(|| format!("cannot watch {}", args.config.display()))?;
-    let mut directory = Directory::new(&args.config);
+    let mut watch = Watch::new(&root).with_context(|| format!("cannot watch {}", root.display()))?;
+    let mut directory = Directory::new(&root);
     control.apply(directory.read(&Dirty::All).context("cannot read the directory")?, true).await;
     let ttl = Some(args.ecds_ttl).filter(|ttl| !ttl.is_zero());
     let credentials = Credentials { tokens, proxy: args.proxy.clone(), world: shared.world.clone() };

@@ -72,6 +72,7 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
+    /// The directory `root`, given as the watcher tells its paths.
     pub(crate) fn new(root: &Path) -> Self {
         Self {
             root: root.to_path_buf(),

@@ -67,7 +67,7 @@ impl ControlPlane {
 
     fn args(&self) -> Args {
         Args {
-            config: self.path("config"),
+            config: relative(&self.path("config")),
             listen: self.xds,
             admin: self.admin,
             tls_dir: self.folder.path().into(),
@@ -106,6 +106,12 @@ impl ControlPlane {
         let responses = client.delta_aggregated_resources(request).await?.into_inner();
         Ok(Filter { requests, responses })
     }
+}
+
+/// A path from the current directory: people give such.
+fn relative(path: &Path) -> PathBuf {
+    let up = std::env::current_dir().unwrap().iter().skip(1).map(|_| "..").collect::<PathBuf>();
+    up.join(path.strip_prefix("/").unwrap())
 }
 
 async fn channel(folder: &Path, address: SocketAddr) -> Channel {
@@ -225,6 +231,7 @@ async fn a_bad_file_is_told_and_a_removed_session_is_withdrawn() {
     assert_eq!((&gone["complete"], &gone["present"]), (&true.into(), &false.into()), "{gone}");
     let problems = control_plane.get("problems").await;
     assert_eq!(problems["files"][0]["file"], "bad.yaml", "{problems}");
+    assert_eq!(problems["files"].as_array().map(Vec::len), Some(1), "{problems}");
     let objects = control_plane.get("objects").await;
     assert_eq!(
         (&objects["objects"][0]["name"], &objects["objects"][0]["accepted"]),

@@ -46,6 +46,8 @@ fn yes() -> Option<BoolValue> {
 }
 
 fn manager(plan: &ProxyPlan) -> HttpConnectionManager {
+    // Callers are told nothing of what lies behind.
+    let router = Router { suppress_envoy_headers: true, ..Default::default() };
     HttpConnectionManager {
         stat_prefix: LISTENER.into(),
         codec_type: CodecType::Auto.into(),
@@ -76,7 +78,7 @@ fn manager(plan: &ProxyPlan) -> HttpConnectionManager {
             },
             HttpFilter {
                 name: "envoy.filters.http.router".into(),
-                config_type: Some(ConfigType::TypedConfig(any(&Router::default()))),
+                config_type: Some(ConfigType::TypedConfig(any(&router))),
                 ..Default::default()
             },
         ],
