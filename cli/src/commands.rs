@@ -177,7 +177,11 @@ async fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     if let (Some(params), Some(request)) = (params, request.as_object_mut()) {
         request.insert("params".into(), params);
     }
-    let identity = json!({ "humanID": args.human, "agentID": args.agent, "teamID": args.team, "sessionID": args.session });
+    let who = |name: &Option<String>| name.clone().unwrap_or_default();
+    let identity = json!({
+        "humanID": who(&args.human), "agentID": who(&args.agent), "teamID": who(&args.team),
+        "sessionID": who(&args.session),
+    });
     let body = json!({ "namespace": namespace, "server": name, "identity": identity, "request": request });
     let answer = Client::new(&args.api)?.post("runtime/policy/explain", Some(&body)).await?;
     say(&serde_json::to_string_pretty(&answer)?);

@@ -74,7 +74,7 @@ async fn proxies(State(shared): State<Shared>) -> Json<Value> {
 
 #[derive(Debug, Deserialize)]
 struct Wait {
-    /// The version to wait for; none: the one there is.
+    /// The version to wait for; empty: that it is not there; none: the one there is.
     version: Option<String>,
     timeout_ms: Option<u64>,
 }
@@ -104,7 +104,10 @@ async fn enforcement(
             (world.last_change(type_url, &name), version)
         };
         let (seq, version) = shared.world.read(look).await;
-        let is_wanted = wait.version.is_none() || wait.version == version;
+        let present = version.as_deref().unwrap_or_default();
+        let is_wanted = wait.version.as_deref().is_none_or(|wanted| wanted == present);
+        // What never was there, nobody has to give up.
+        let seq = seq.or_else(|| wait.version.as_deref().filter(|wanted| wanted.is_empty()).map(|_| 0));
         let progress = match seq.filter(|_| is_wanted) {
             Some(seq) => shared.proxies.progress(type_url, &name, seq),
             // Nobody can enforce what has not come here yet.

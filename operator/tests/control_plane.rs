@@ -229,6 +229,11 @@ async fn a_bad_file_is_told_and_a_removed_session_is_withdrawn() {
     filter.acknowledge(&response);
     let gone = control_plane.get("enforcement/sessions/ns/sess?timeout_ms=5000").await;
     assert_eq!((&gone["complete"], &gone["present"]), (&true.into(), &false.into()), "{gone}");
+    for name in ["sess", "never-there"] {
+        let gone =
+            control_plane.get(&format!("enforcement/sessions/ns/{name}?version=&timeout_ms=5000")).await;
+        assert_eq!(gone["complete"], true, "{gone}");
+    }
     let problems = control_plane.get("problems").await;
     assert_eq!(problems["files"][0]["file"], "bad.yaml", "{problems}");
     assert_eq!(problems["files"].as_array().map(Vec::len), Some(1), "{problems}");
