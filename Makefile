@@ -40,5 +40,12 @@ unit: ## Unit and property tests
 e2e: build ## The real things from outside: Envoy, control plane, ingest, API
 	@python3 e2e/run.py
 
+.PHONY: bench-policy
+bench-policy: ## What one verdict costs, natively, at growing numbers of sessions
+	@cargo run --quiet --locked --release -p sallyport-filter-core --example judge_cost
+
+.PHONY: bench
+bench: bench-policy ## All benchmarks
+
 .PHONY: test
 test: lint unit e2e ## Everything that CI runs

@@ -7,16 +7,22 @@ mod commands;
 mod up;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    match commands::run(args::Cli::parse().command).await {
-        Ok(code) => code,
-        Err(error) => {
-            commands::say_error(&format!("sallyport: {error:#}"));
-            ExitCode::FAILURE
-        }
-    }
+/// Work in the background may take so long to come to its end.
+const LEAVE: Duration = Duration::from_secs(2);
+
+fn main() -> ExitCode {
+    let command = args::Cli::parse().command;
+    let result = tokio::runtime::Runtime::new().map_err(anyhow::Error::from).and_then(|runtime| {
+        let result = runtime.block_on(commands::run(command));
+        runtime.shutdown_timeout(LEAVE);
+        result
+    });
+    result.unwrap_or_else(|error| {
+        commands::say_error(&format!("sallyport: {error:#}"));
+        ExitCode::FAILURE
+    })
 }

@@ -17,8 +17,10 @@ use crate::commands::{say, say_error};
 use child::{Pids, Plan, supervise};
 use prepare::Prepared;
 
-/// How long the parts may take to be ready.
+/// How long a part may take to be ready without a sign of life.
 const READY_WITHIN: Duration = Duration::from_secs(20);
+/// A part that takes longer than this is spoken of.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Flags of `sallyport up`.
 #[derive(Clone, Debug, clap::Args)]
@@ -183,14 +185,22 @@ async fn wait_until_ready(args: &UpArgs) -> anyhow::Result<()> {
         ("gateway", format!("http://{}/.sallyport/ready", args.listen)),
     ];
     let client = reqwest::Client::builder().timeout(Duration::from_secs(1)).build()?;
-    let deadline = Instant::now() + READY_WITHIN;
     for (name, url) in parts {
+        let mut heard = Instant::now();
+        let mut is_told = false;
         loop {
-            if client.get(&url).send().await.is_ok_and(|answer| answer.status().is_success()) {
-                break;
+            match client.get(&url).send().await {
+                Ok(answer) if answer.status().is_success() => break,
+                // It lives, and has much to load.
+                Ok(_) if !is_told && heard.elapsed() > PATIENCE => {
+                    say(&format!("{name} is loading"));
+                    is_told = true;
+                }
+                Ok(_) if is_told => heard = Instant::now(),
+                Ok(_) | Err(_) => {}
             }
             anyhow::ensure!(
-                Instant::now() < deadline,
+                heard.elapsed() < READY_WITHIN,
                 "{name} is not ready at {url}; its own lines above say why"
             );
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -57,6 +57,8 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         "{} is no directory; give the one that holds the manifests",
         args.config.display()
     );
+    // The watcher tells absolute paths, whatever it was given.
+    let root = std::path::absolute(&args.config)?;
     let tokens = Tokens::open(&args.tokens).context("tokens of proxies")?;
     let identity = TlsFiles::within(&args.tls_dir).identity().context("certificate of the control plane")?;
     let digest_key = match &args.digest_key_file {
@@ -72,39 +74,56 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         problems: Arc::default(),
     };
     let readiness = Readiness::default();
-    let mut control =
-        Control { args: args.clone(), digest_key, shared: shared.clone(), metrics: metrics.clone() };
-    // The watcher tells absolute paths, whatever it was given.
-    let root = std::path::absolute(&args.config)?;
-    // Watching begins before reading, so that nothing falls between.
-    let mut watch = Watch::new(&root).with_context(|| format!("cannot watch {}", root.display()))?;
-    let mut directory = Directory::new(&root);
-    control.apply(directory.read(&Dirty::All).context("cannot read the directory")?, true).await;
     let ttl = Some(args.ecds_ttl).filter(|ttl| !ttl.is_zero());
     let credentials = Credentials { tokens, proxy: args.proxy.clone(), world: shared.world.clone() };
     let service = Service::new(shared.proxies.clone(), credentials, ttl);
     let tls = ServerTlsConfig::new().identity(identity);
-    let xds = serve(args.listen, service, tls, shutdown.clone().cancelled_owned());
-    let following = metrics.follow(shared.world.clone(), shared.proxies.clone(), shutdown.clone());
-    let admin = admin::serve(args.admin, shared, registry, readiness.clone(), shutdown.clone());
-    readiness.set(true);
-    tracing::info!(config = %args.config.display(), xds = %args.listen, admin = %args.admin, "control plane ready");
-    let watching = async {
-        loop {
-            match directory.read(&watch.changed().await) {
-                Ok(update) => control.apply(update, false).await,
-                // The last good state stays.
-                Err(error) => tracing::warn!(%error, "directory cannot be read"),
+    let following = metrics.clone().follow(shared.world.clone(), shared.proxies.clone(), shutdown.clone());
+    let admin = admin::serve(args.admin, shared.clone(), registry, readiness.clone(), shutdown.clone());
+    let mut control = Control { args: args.clone(), digest_key, shared, metrics };
+    // Watching begins before reading, so that nothing falls between.
+    let mut watch = Watch::new(&root).with_context(|| format!("cannot watch {}", root.display()))?;
+    let governing = async {
+        let (mut directory, first) = read(Directory::new(&root), Dirty::All).await?;
+        control.apply(first.with_context(|| format!("cannot read {}", root.display()))?, true).await;
+        // Proxies that hold a good state keep it until ours is whole.
+        let xds = serve(args.listen, service, tls, shutdown.clone().cancelled_owned());
+        readiness.set(true);
+        tracing::info!(config = %root.display(), xds = %args.listen, admin = %args.admin, "control plane ready");
+        let watching = async {
+            loop {
+                let update;
+                (directory, update) = read(directory, watch.changed().await).await?;
+                match update {
+                    Ok(update) => control.apply(update, false).await,
+                    // The last good state stays.
+                    Err(error) => tracing::warn!(%error, "directory cannot be read"),
+                }
             }
+        };
+        tokio::select! {
+            result = xds => result.map_err(|error| anyhow::anyhow!("xDS server on {}: {error}", args.listen)),
+            result = watching => result,
         }
     };
     tokio::select! {
-        result = xds => result.map_err(|error| anyhow::anyhow!("xDS server on {}: {error}", args.listen)),
+        result = governing => result,
         result = admin => result.with_context(|| format!("admin server on {}", args.admin)),
-        () = watching => Ok(()),
         () = following => Ok(()),
         () = shutdown.cancelled() => Ok(()),
     }
+}
+
+/// Reads the directory aside: many manifests take their time, and health is answered meanwhile.
+async fn read(
+    mut directory: Directory,
+    dirty: Dirty,
+) -> anyhow::Result<(Directory, std::io::Result<Update>)> {
+    let reading = move || {
+        let update = directory.read(&dirty);
+        (directory, update)
+    };
+    Ok(tokio::task::spawn_blocking(reading).await?)
 }
 
 struct Control {

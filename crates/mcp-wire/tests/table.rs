@@ -116,6 +116,9 @@ fn headers<'a>(more: &[(&'a str, &'a str)]) -> Result<RequestHeaders<'a>, Fault>
     RequestHeaders::collect(all.into_iter())
 }
 
+/// A body, headers beyond or in place of the usual ones, and what is wrong with them together.
+type Story<'a> = (&'a str, Vec<(&'a str, &'a str)>, Option<Fault>);
+
 fn story(body: &str, more: &[(&str, &str)]) -> Option<Fault> {
     let headers = match headers(more) {
         Ok(headers) => headers,
@@ -136,7 +139,7 @@ fn headers_and_body_tell_one_story() {
     let version = ("mcp-protocol-version", "2026-07-28");
     let method = ("mcp-method", "tools/call");
     let name = |value| ("mcp-name", value);
-    let cases: Vec<(&str, Vec<(&str, &str)>, Option<Fault>)> = vec![
+    let cases: Vec<Story<'_>> = vec![
         (&modern, vec![version, method, name("safe")], None),
         (&modern, vec![version, method, name("=?base64?c2FmZQ==?=")], None),
         (&modern, vec![version, method, name("=?base64?c2FmZQ?=")], Some(Fault::HeaderMismatch)),
