@@ -17,6 +17,7 @@ use sallyport_resolve::Settings;
 use sallyport_runtime::admin::Readiness;
 use sallyport_runtime::tls::TlsFiles;
 use sallyport_runtime::tokens::Tokens;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::ServerTlsConfig;
 
@@ -87,7 +88,9 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         let (mut directory, first) = read(Directory::new(&root), Dirty::All).await?;
         control.apply(first.with_context(|| format!("cannot read {}", root.display()))?, true).await;
         // Proxies that hold a good state keep it until ours is whole.
-        let xds = serve(args.listen, service, tls, shutdown.clone().cancelled_owned());
+        let on = || format!("xDS server on {}", args.listen);
+        let listener = TcpListener::bind(args.listen).await.with_context(on)?;
+        let xds = serve(listener, service, tls, shutdown.clone().cancelled_owned());
         readiness.set(true);
         tracing::info!(config = %root.display(), xds = %args.listen, admin = %args.admin, "control plane ready");
         let watching = async {
@@ -102,7 +105,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
             }
         };
         tokio::select! {
-            result = xds => result.map_err(|error| anyhow::anyhow!("xDS server on {}: {error}", args.listen)),
+            result = xds => result.map_err(|error| anyhow::anyhow!("{}: {error}", on())),
             result = watching => result,
         }
     };

@@ -58,7 +58,10 @@ impl ControlPlane {
         this.write("session.yaml", &session(""));
         tokio::spawn(sallyport_operator::run(this.args(), this.shutdown.clone()));
         let deadline = tokio::time::Instant::now() + LIMIT;
-        while reqwest::get(format!("http://{admin}/readyz")).await.is_err() {
+        let ready = async || {
+            reqwest::get(format!("http://{admin}/readyz")).await.is_ok_and(|a| a.status().is_success())
+        };
+        while !ready().await {
             assert!(tokio::time::Instant::now() < deadline, "not ready");
             tokio::task::yield_now().await;
         }

@@ -1,6 +1,5 @@
 //! The tonic adapter: authenticates a stream, then lets its [`Connection`] and the world talk.
 
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -12,6 +11,7 @@ use envoy_types::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
 };
 use futures::Stream;
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
@@ -94,14 +94,13 @@ impl<A: Admit> Service<A> {
 /// Serves until `shutdown` ends.
 ///
 /// # Errors
-/// The address is taken, or TLS cannot be set up.
+/// TLS cannot be set up.
 pub async fn serve<A: Admit>(
-    address: SocketAddr,
+    listener: TcpListener,
     service: Service<A>,
     tls: ServerTlsConfig,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let listener = tokio::net::TcpListener::bind(address).await?;
     let service = AggregatedDiscoveryServiceServer::new(service).max_decoding_message_size(MAX_REQUEST);
     Server::builder()
         .tls_config(tls)?
