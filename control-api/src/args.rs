@@ -3,25 +3,31 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// Runs the control API on a directory of manifests.
+/// Runs the control API on a directory of manifests and the embedded event store.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Address to listen on.
+    /// Address of the API.
     #[arg(long, default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
-    /// Directory of manifests.
+    /// Directory of manifests; grants and sessions are written to it.
     #[arg(long, env = "SALLYPORT_CONFIG")]
     pub config: PathBuf,
-    /// File of the event store.
+    /// File of the event store, read only.
     #[arg(long)]
     pub db: PathBuf,
-    /// Status address of the control plane.
+    /// Base URL of the control plane's health and status.
     #[arg(long, default_value = "http://127.0.0.1:18002")]
     pub operator: String,
-    /// Status address of the ingest.
+    /// Base URL of the audit ingest's health.
     #[arg(long, default_value = "http://127.0.0.1:18003")]
     pub ingest: String,
-    /// File with API keys, one per line; lines that begin with # are passed over.
+    /// File of API keys, one per line; `#` begins a comment. Keys in `SALLYPORT_API_KEYS` (comma separated) count too.
     #[arg(long)]
     pub api_keys_file: Option<PathBuf>,
+    /// Address of health and metrics; none: metrics are not served.
+    #[arg(long)]
+    pub admin: Option<SocketAddr>,
+    /// Name of the cluster, as the control plane has it.
+    #[arg(long, default_value = "local")]
+    pub cluster_name: String,
 }

@@ -1,56 +1,156 @@
 //! API keys.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use axum::extract::{Request, State};
+use axum::http::HeaderMap;
 use axum::middleware::Next;
-use axum::response::Response;
-use sallyport_runtime::tokens;
+use axum::response::{IntoResponse, Response};
+use sallyport_runtime::tokens::digest;
+use subtle::{Choice, ConstantTimeEq};
 
-use crate::error::ApiError;
-use crate::state::AppState;
+use crate::app::App;
+use crate::error::{ApiError, Code};
 
-/// Digests of the keys that are valid; the keys themselves are not kept.
+/// Header that carries the key.
+pub(crate) const HEADER: &str = "x-api-key";
+/// Environment variable with more keys.
+pub(crate) const VARIABLE: &str = "SALLYPORT_API_KEYS";
+
+/// Why there are no keys.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KeysError {
+    /// The file cannot be read.
+    #[error("cannot read the API keys in {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Nobody could call the API.
+    #[error(
+        "no API keys are configured; put one per line into a file for --api-keys-file, or set {VARIABLE}"
+    )]
+    None,
+    /// It could never be sent.
+    #[error(
+        "an API key in {origin} has other characters than visible ASCII; make a new one, as with `openssl rand -hex 32`"
+    )]
+    Unsendable {
+        /// File or variable.
+        origin: String,
+    },
+}
+
+/// The keys that count, as digests only: all have one length, and none can be told.
 #[derive(Clone)]
-pub(crate) struct ApiKeys(Vec<String>);
+pub(crate) struct Keys(BTreeSet<String>);
 
-impl std::fmt::Debug for ApiKeys {
+impl std::fmt::Debug for Keys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} keys", self.0.len())
+        write!(f, "Keys({} redacted)", self.0.len())
     }
 }
 
-impl ApiKeys {
-    /// The keys of a file, and of `listed`, separated by commas.
-    pub(crate) fn load(file: Option<&Path>, listed: Option<&str>) -> anyhow::Result<Self> {
-        let text = match file {
-            Some(path) => std::fs::read_to_string(path)
-                .with_context(|| format!("cannot read API keys in {}", path.display()))?,
-            None => String::new(),
+impl Keys {
+    /// Keys of a file (one per line, `#` begins a comment) and of a variable (separated by commas).
+    ///
+    /// # Errors
+    /// There are none, or the file cannot be read.
+    pub(crate) fn load(file: Option<&Path>, variable: Option<&OsStr>) -> Result<Self, KeysError> {
+        let mut keys = BTreeSet::new();
+        if let Some(path) = file {
+            let read = |source| KeysError::Read { path: path.to_path_buf(), source };
+            let text = std::fs::read_to_string(path).map_err(read)?;
+            let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default());
+            add(&mut keys, lines, &path.display().to_string())?;
+        }
+        if let Some(text) = variable {
+            add(&mut keys, text.to_string_lossy().split(','), VARIABLE)?;
+        }
+        if keys.is_empty() { Err(KeysError::None) } else { Ok(Self(keys)) }
+    }
+
+    /// Whether the request carries a key that counts. Takes as long for a near miss as for a far one, and looks at
+    /// every key in any case.
+    fn admit(&self, headers: &HeaderMap) -> bool {
+        let mut presented = headers.get_all(HEADER).iter();
+        let (Some(key), None) = (presented.next(), presented.next()) else {
+            return false;
         };
-        let from_file = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
-        let keys = from_file
-            .chain(listed.unwrap_or_default().split(',').map(str::trim))
-            .filter(|key| !key.is_empty());
-        let digests: Vec<String> = keys.map(tokens::digest).collect();
-        anyhow::ensure!(!digests.is_empty(), "no API keys: give --api-keys-file or SALLYPORT_API_KEYS");
-        Ok(Self(digests))
-    }
-
-    /// Every key is compared, so that the time tells nothing.
-    fn know(&self, presented: &str) -> bool {
-        self.0.iter().fold(false, |known, digest| known | tokens::matches(presented, digest))
+        let presented = digest(key.to_str().unwrap_or_default());
+        let known = self.0.iter().map(|known| known.as_bytes().ct_eq(presented.as_bytes()));
+        known.fold(Choice::from(0), |any, one| any | one).into()
     }
 }
 
-/// Lets pass who presents a key.
-pub(crate) async fn check(
-    State(state): State<AppState>,
-    request: Request,
-    next: Next,
-) -> Result<Response, ApiError> {
-    let presented =
-        request.headers().get("x-api-key").and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if state.keys.know(presented) { Ok(next.run(request).await) } else { Err(ApiError::unauthorized()) }
+fn add<'k>(
+    keys: &mut BTreeSet<String>,
+    found: impl Iterator<Item = &'k str>,
+    origin: &str,
+) -> Result<(), KeysError> {
+    for key in found.map(str::trim).filter(|key| !key.is_empty()) {
+        if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(KeysError::Unsendable { origin: origin.into() });
+        }
+        keys.insert(digest(key));
+    }
+    Ok(())
+}
+
+/// Lets pass what carries a key, and the few paths that need none.
+pub(crate) async fn require_key(State(app): State<App>, request: Request, next: Next) -> Response {
+    let is_open = app.open_paths().any(|path| path == request.uri().path());
+    if is_open || app.keys.admit(request.headers()) {
+        return next.run(request).await;
+    }
+    ApiError::new(Code::Unauthorized, format!("send a valid API key in the header {HEADER}")).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(keys: &[&'static str]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for key in keys {
+            headers.append(HEADER, axum::http::HeaderValue::from_static(key));
+        }
+        headers
+    }
+
+    #[test]
+    fn keys_come_from_file_and_variable() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys");
+        std::fs::write(&path, "# ours\n\n one # the first\ntwo\n").unwrap();
+        let keys = Keys::load(Some(&path), Some(OsStr::new("three, four"))).unwrap();
+        for key in ["one", "two", "three", "four"] {
+            assert!(keys.admit(&headers(&[key])), "{key}");
+        }
+        for wrong in [&[][..], &["onE"], &[""], &["#"], &["one", "one"], &["one two"]] {
+            assert!(!keys.admit(&headers(wrong)), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn no_keys_and_unreadable_keys_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys");
+        std::fs::write(&path, "# none yet\n").unwrap();
+        assert!(matches!(Keys::load(Some(&path), None), Err(KeysError::None)));
+        assert!(matches!(Keys::load(None, Some(OsStr::new(" , "))), Err(KeysError::None)));
+        assert!(matches!(Keys::load(Some(&folder.path().join("gone")), None), Err(KeysError::Read { .. })));
+        std::fs::write(&path, "two words\n").unwrap();
+        assert!(matches!(Keys::load(Some(&path), None), Err(KeysError::Unsendable { .. })));
+    }
+
+    #[test]
+    fn keys_are_not_told() {
+        let keys = Keys::load(None, Some(OsStr::new("very-secret"))).unwrap();
+        assert_eq!(format!("{keys:?}"), "Keys(1 redacted)");
+    }
 }

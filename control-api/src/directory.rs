@@ -1,185 +1,214 @@
-//! The directory of manifests: loaded for every question, changed one document at a time.
+//! Resources in a directory of manifests.
 //!
-//! Guarantees: a file changes as a whole or not at all; a document's neighbours stay byte for byte; what would not
-//! load is not written. Comments inside a document that is changed are lost.
+//! Guarantees: a write replaces one file as a whole (temporary file, fsync, rename), after the new text was read back
+//! and found to differ in the one object only; writes come one after the other. Assumes that nobody else rewrites the
+//! same file in the same millisecond: it is read right before it is replaced, but not locked.
 
-use std::collections::BTreeMap;
+mod cache;
+mod edit;
+
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use sallyport_api::manifest::{documents, load_str, to_yaml};
-use sallyport_api::v1alpha1::MCPServer;
-use sallyport_api::{Kind, Object};
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sallyport_api::schema::SchemaProblem;
+use sallyport_api::{API_VERSION, Kind};
 use sallyport_policy::ObjectId;
 use sallyport_runtime::files::write_whole;
-use tokio::sync::Mutex;
+use serde_json::{Map, Value, json};
 
-use crate::error::ApiError;
+use crate::resources::{Change, Key, ResourceError, Resources, View, Written, kill_switch};
+use cache::Cache;
 
-/// Where an object stands.
-#[derive(Clone, Debug)]
-struct Place {
-    file: PathBuf,
-    line: usize,
-    modified: i64,
-}
-
-/// All objects that load.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Objects {
-    objects: BTreeMap<(Kind, ObjectId), (Object, Place)>,
-}
-
-impl Objects {
-    pub(crate) fn of(&self, kind: Kind) -> impl Iterator<Item = (&ObjectId, &Object)> {
-        self.objects.iter().filter(move |((k, _), _)| *k == kind).map(|((_, id), (object, _))| (id, object))
-    }
-
-    pub(crate) fn find(&self, kind: Kind, id: &ObjectId) -> Option<&Object> {
-        self.objects.get(&(kind, id.clone())).map(|(object, _)| object)
-    }
-
-    pub(crate) fn server(&self, id: &ObjectId) -> Option<&MCPServer> {
-        match self.find(Kind::Server, id) {
-            Some(Object::Server(server)) => Some(server),
-            Some(Object::Grant(_) | Object::Session(_)) | None => None,
-        }
-    }
-
-    /// When the object's file was last written, in seconds since 1970.
-    pub(crate) fn modified(&self, kind: Kind, id: &ObjectId) -> Option<i64> {
-        self.objects.get(&(kind, id.clone())).map(|(_, place)| place.modified)
-    }
-}
+/// Longest file name that leaves room for the temporary file's.
+const MAX_FILE_NAME: usize = 230;
 
 /// The directory.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Directory {
-    root: PathBuf,
-    writing: Mutex<()>,
+    cache: Arc<Mutex<Cache>>,
 }
 
 impl Directory {
+    /// The directory at `root`.
     pub(crate) fn new(root: &Path) -> Self {
-        Self { root: root.to_path_buf(), writing: Mutex::new(()) }
+        Self { cache: Arc::new(Mutex::new(Cache::new(root))) }
     }
 
-    /// Loads everything.
-    pub(crate) fn load(&self) -> std::io::Result<Objects> {
-        let mut objects = Objects::default();
-        let mut files = Vec::new();
-        list(&self.root, &mut files)?;
-        for file in files {
-            // A file that went meanwhile is gone.
-            let Ok(text) = std::fs::read_to_string(&file) else { continue };
-            let written =
-                std::fs::metadata(&file).and_then(|m| m.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
-            let seconds = written.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
-            let modified = i64::try_from(seconds).unwrap_or(i64::MAX);
-            for loaded in load_str(&file.display().to_string(), &text).0 {
-                let (namespace, name) = loaded.object.id();
-                let key = (loaded.object.kind(), ObjectId::new(namespace, name));
-                let place = Place { file: file.clone(), line: loaded.line, modified };
-                objects.objects.entry(key).or_insert((loaded.object, place));
-            }
-        }
-        Ok(objects)
-    }
-
-    /// Changes or adds an object: `change` gets it as it stands, and gives it as it shall be.
-    pub(crate) async fn write(
+    /// Works on the files, away from the runtime's threads, one after the other.
+    async fn work<T: Send + 'static>(
         &self,
-        kind: Kind,
-        id: &ObjectId,
-        change: impl FnOnce(Option<&Object>, &Objects) -> Result<Object, ApiError>,
-    ) -> Result<Objects, ApiError> {
-        let _one_at_a_time = self.writing.lock().await;
-        let objects = self.load()?;
-        let known = objects.objects.get(&(kind, id.clone()));
-        let object = change(known.map(|(object, _)| object), &objects)?;
-        let yaml = to_yaml(&object).map_err(ApiError::invalid)?;
-        let (file, text) = match known {
-            Some((_, place)) => (place.file.clone(), replaced(&place.file, place.line, &yaml)?),
-            None => (self.new_file(kind, id)?, yaml),
-        };
-        let (loaded, problems) = load_str(&file.display().to_string(), &text);
-        let stands =
-            loaded.iter().any(|loaded| loaded.object.id() == object.id() && loaded.object.kind() == kind);
-        if !stands {
-            let problem = problems.first().map_or_else(String::new, ToString::to_string);
-            return Err(ApiError::invalid(format!("the object would not load: {problem}")));
-        }
-        write_whole(&file, text.as_bytes(), false)?;
-        Ok(self.load()?)
-    }
-
-    fn new_file(&self, kind: Kind, id: &ObjectId) -> std::io::Result<PathBuf> {
-        let folder = self.root.join(match kind {
-            Kind::Server => "servers",
-            Kind::Grant => "grants",
-            Kind::Session => "sessions",
+        work: impl FnOnce(&mut Cache) -> Result<T, ResourceError> + Send + 'static,
+    ) -> Result<T, ResourceError> {
+        let cache = Arc::clone(&self.cache);
+        let task = tokio::task::spawn_blocking(move || {
+            work(&mut cache.lock().unwrap_or_else(PoisonError::into_inner))
         });
-        std::fs::create_dir_all(&folder)?;
-        Ok(folder.join(format!("{}.{}.yaml", id.namespace, id.name)))
+        task.await.map_err(|_| ResourceError::Stopped)?
     }
 }
 
-/// The file's text with the document that begins at `line` replaced.
-fn replaced(file: &Path, line: usize, yaml: &str) -> Result<String, ApiError> {
-    let text = std::fs::read_to_string(file)?;
-    let found = documents(&text).into_iter().find(|document| document.line == line);
-    let Some(document) = found else {
-        return Err(ApiError::unavailable("the file changed meanwhile; try again"));
+#[async_trait]
+impl Resources for Directory {
+    fn source(&self) -> &'static str {
+        "directory"
+    }
+
+    async fn view(&self) -> Result<Arc<View>, ResourceError> {
+        self.work(Cache::refresh).await
+    }
+
+    async fn put(
+        &self,
+        key: Key,
+        spec: Map<String, Value>,
+        now: Timestamp,
+    ) -> Result<Written, ResourceError> {
+        self.work(move |cache| {
+            let view = cache.refresh()?;
+            if view.objects.contains_key(&key) {
+                change(cache, &view, &key, now, |known| replace_spec(known, spec, key.0))
+            } else {
+                create(cache, &key, spec, now)
+            }
+        })
+        .await
+    }
+
+    async fn patch(
+        &self,
+        key: Key,
+        fields: Map<String, Value>,
+        now: Timestamp,
+    ) -> Result<Written, ResourceError> {
+        self.work(move |cache| {
+            let view = cache.refresh()?;
+            view.get(key.0, &key.1)?;
+            change(cache, &view, &key, now, |known| known.extend(fields))
+        })
+        .await
+    }
+}
+
+fn replace_spec(known: &mut Map<String, Value>, mut spec: Map<String, Value>, kind: Kind) {
+    if let Some(switch) = kill_switch(kind)
+        && !spec.contains_key(switch)
+        && let Some(state) = known.remove(switch)
+    {
+        spec.insert(switch.into(), state);
+    }
+    *known = spec;
+}
+
+fn files_error(path: &Path) -> impl FnOnce(std::io::Error) -> ResourceError {
+    let path = path.display().to_string();
+    move |source| ResourceError::Files { path, source }
+}
+
+/// Changes the spec of an existing object within its own document of its own file.
+fn change(
+    cache: &mut Cache,
+    view: &View,
+    key: &Key,
+    now: Timestamp,
+    edit: impl FnOnce(&mut Map<String, Value>),
+) -> Result<Written, ResourceError> {
+    let path = cache.file_of(key)?;
+    inside(cache.root(), &path)?;
+    let text = std::fs::read_to_string(&path).map_err(files_error(&path))?;
+    // An object without a time of creation has had its file's until now, and must not grow younger by being touched.
+    let issued_at =
+        view.get(key.0, &key.1)?.issued_at.and_then(|seconds| Timestamp::from_second(seconds).ok());
+    let created = seconds_only(issued_at.unwrap_or(now));
+    let edited = edit::change(&cache.name_of(&path), &text, key, |document| {
+        if let Some(metadata) = document.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.entry("creationTimestamp").or_insert_with(|| created.into());
+        }
+        if let Some(spec) = document.get_mut("spec").and_then(Value::as_object_mut) {
+            edit(spec);
+        }
+    })?;
+    let Some(edited) = edited else {
+        return Ok(Written { change: Change::None, view: cache.refresh()? });
     };
-    let (before, rest) = text.split_at(document.offset);
-    let after = rest.get(document.text.len()..).unwrap_or_default();
-    let end = if yaml.ends_with('\n') { "" } else { "\n" };
-    Ok(format!("{before}{yaml}{end}{after}"))
+    write_whole(&path, edited.as_bytes(), is_private(&path)).map_err(files_error(&path))?;
+    Ok(Written { change: Change::Updated, view: cache.refresh()? })
 }
 
-fn list(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
-    let mut entries: Vec<PathBuf> =
-        std::fs::read_dir(folder)?.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    entries.sort();
-    for path in entries {
-        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-        if hidden {
-            continue;
-        }
-        if path.is_dir() {
-            list(&path, files)?;
-        } else if matches!(path.extension().and_then(|e| e.to_str()), Some("yaml" | "yml" | "json")) {
-            files.push(path);
-        }
+fn create(
+    cache: &mut Cache,
+    key: &Key,
+    spec: Map<String, Value>,
+    now: Timestamp,
+) -> Result<Written, ResourceError> {
+    let path = new_file(cache.root(), key)?;
+    let name = cache.name_of(&path);
+    let document = json!({
+        "apiVersion": API_VERSION, "kind": key.0.as_str(),
+        "metadata": { "name": key.1.name, "namespace": key.1.namespace, "creationTimestamp": seconds_only(now) },
+        "spec": spec,
+    });
+    // Only after this has read it back is the name known to be one that cannot leave the directory.
+    let text = edit::fresh(&name, &document, key)?;
+    if path.exists() {
+        let (kind, id) = (key.0.as_str(), &key.1);
+        let message = format!("{name} is there already and does not hold {kind} `{id}`; move or mend it");
+        return Err(ResourceError::Conflict(message));
     }
-    Ok(())
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(files_error(folder))?;
+        inside(cache.root(), folder)?;
+    }
+    write_whole(&path, text.as_bytes(), false).map_err(files_error(&path))?;
+    Ok(Written { change: Change::Created, view: cache.refresh()? })
+}
+
+/// The file of a new object: `grants/{namespace}.{name}.yaml`. A namespace has no dot, so no two objects share one.
+fn new_file(root: &Path, key: &Key) -> Result<PathBuf, ResourceError> {
+    let ObjectId { namespace, name } = &key.1;
+    let invalid = |path: &str, message: String| {
+        ResourceError::Invalid(vec![SchemaProblem { path: path.into(), reason: "WrongValue", message }])
+    };
+    if namespace.contains('.') || namespace.len() > 63 {
+        let message = format!("is `{namespace}`; must have no dot and at most 63 characters");
+        return Err(invalid("metadata.namespace", message));
+    }
+    let folder = match key.0 {
+        Kind::Grant => "grants",
+        Kind::Session => "sessions",
+        Kind::Server => "servers",
+    };
+    let file = format!("{namespace}.{name}.yaml");
+    if file.len() > MAX_FILE_NAME {
+        let most = MAX_FILE_NAME - namespace.len() - ".".len() - ".yaml".len();
+        let message = format!("is {} characters long; at most {most} fit a file name here", name.len());
+        return Err(invalid("metadata.name", message));
+    }
+    Ok(root.join(folder).join(file))
+}
+
+/// Refuses a path that a link leads elsewhere.
+fn inside(root: &Path, path: &Path) -> Result<(), ResourceError> {
+    let real = |path: &Path| std::fs::canonicalize(path).map_err(files_error(path));
+    if real(path)?.starts_with(real(root)?) && !path.is_symlink() {
+        return Ok(());
+    }
+    let path = path.strip_prefix(root).unwrap_or(path).display();
+    let message =
+        format!("{path} is a link, or lies outside the directory of manifests; change it where it is kept");
+    Err(ResourceError::Conflict(message))
+}
+
+fn is_private(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 == 0)
+}
+
+/// Kubernetes' times of creation have whole seconds.
+fn seconds_only(time: Timestamp) -> String {
+    Timestamp::from_second(time.as_second()).unwrap_or(Timestamp::UNIX_EPOCH).to_string()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TWO: &str = "# kept\napiVersion: mcpruntime.org/v1alpha1\nkind: MCPAccessGrant\nmetadata: {name: one, namespace: ns}\nspec: # kept too\n  serverRef: {name: s}\n  subject: {humanID: h}\n---\napiVersion: mcpruntime.org/v1alpha1\nkind: MCPAccessGrant\nmetadata: {name: two, namespace: ns}\nspec:\n  serverRef: {name: s}\n  subject: {humanID: h}\n";
-
-    #[tokio::test]
-    async fn neighbours_of_a_changed_document_stay_byte_for_byte() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("a.yaml");
-        std::fs::write(&file, TWO).unwrap();
-        let directory = Directory::new(folder.path());
-        let id = ObjectId::new("ns", "two");
-        let change = |known: Option<&Object>, _: &Objects| match known.cloned() {
-            Some(Object::Grant(mut grant)) => {
-                grant.spec.disabled = true;
-                Ok(Object::Grant(grant))
-            }
-            _ => Err(ApiError::not_found("no such grant")),
-        };
-        directory.write(Kind::Grant, &id, change).await.unwrap();
-        let text = std::fs::read_to_string(&file).unwrap();
-        let border = TWO.find("---").unwrap();
-        assert_eq!(&text[..border], &TWO[..border]);
-        assert!(text[border..].contains("disabled: true"), "{text}");
-        assert_eq!(directory.load().unwrap().of(Kind::Grant).count(), 2);
-    }
-}
+mod tests;

@@ -1,68 +1,143 @@
-//! Errors as clients see them: `{error, message}`.
+//! What a client is told when something is wrong: `{error, message}`, always.
 
 use axum::Json;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use sallyport_api::schema::SchemaProblem;
 use sallyport_event_store::StoreError;
 use serde_json::json;
 
-/// An answer that says what went wrong. Internal detail goes to the log only.
-#[derive(Debug)]
+use crate::resources::ResourceError;
+
+macro_rules! codes {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal, $status:ident;)+) => {
+        /// What kind of error; the names are stable.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Code { $($(#[doc = $doc])+ $variant,)+ }
+
+        impl Code {
+            /// The stable name.
+            pub(crate) const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// HTTP status.
+            pub(crate) const fn status(self) -> StatusCode {
+                match self { $(Self::$variant => StatusCode::$status,)+ }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The body cannot be understood, or says what cannot be.
+    InvalidBody = "invalid_request_body", BAD_REQUEST;
+    /// A query parameter is unknown, repeated or cannot be understood.
+    InvalidQuery = "invalid_query_param", BAD_REQUEST;
+    /// A part of the path cannot be a name.
+    InvalidPath = "invalid_path_param", BAD_REQUEST;
+    /// The server that is named does not exist, or does not take the object.
+    UnknownServer = "unknown_server_ref", BAD_REQUEST;
+    /// No key, or an unknown one.
+    Unauthorized = "unauthorized", UNAUTHORIZED;
+    /// Neither route nor object.
+    NotFound = "not_found", NOT_FOUND;
+    /// The path takes other methods.
+    MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED;
+    /// The state of the files does not allow it.
+    Conflict = "conflict", CONFLICT;
+    /// The body is too large.
+    TooLarge = "request_too_large", PAYLOAD_TOO_LARGE;
+    /// The body is not JSON.
+    MediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE;
+    /// Something that is needed is away, or there are too many requests at once.
+    Unavailable = "service_unavailable", SERVICE_UNAVAILABLE;
+    /// A defect.
+    Internal = "internal_error", INTERNAL_SERVER_ERROR;
+}
+
+/// An answer that is an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ApiError {
-    status: StatusCode,
-    code: &'static str,
-    message: String,
+    pub(crate) code: Code,
+    pub(crate) message: String,
 }
 
 impl ApiError {
-    pub(crate) fn invalid(message: impl Into<String>) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, code: "invalid_request_body", message: message.into() }
+    pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
     }
 
-    pub(crate) fn query(message: impl Into<String>) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, code: "invalid_query_param", message: message.into() }
+    /// Problems of a body's fields. Paths are told as the client wrote them: flat, without `spec.` and `metadata.`.
+    pub(crate) fn fields(problems: &[SchemaProblem]) -> Self {
+        let tell = |problem: &SchemaProblem| {
+            let path = flat_path(&problem.path);
+            if path.is_empty() { problem.message.clone() } else { format!("`{path}` {}", problem.message) }
+        };
+        Self::new(Code::InvalidBody, problems.iter().map(tell).collect::<Vec<_>>().join("; "))
     }
+}
 
-    pub(crate) fn not_found(message: impl Into<String>) -> Self {
-        Self { status: StatusCode::NOT_FOUND, code: "not_found", message: message.into() }
-    }
-
-    pub(crate) fn unauthorized() -> Self {
-        let message = "send a valid API key in x-api-key".into();
-        Self { status: StatusCode::UNAUTHORIZED, code: "unauthorized", message }
-    }
-
-    pub(crate) fn method_not_allowed() -> Self {
-        let message = "this path does not take this method; see /api/openapi.json".into();
-        Self { status: StatusCode::METHOD_NOT_ALLOWED, code: "method_not_allowed", message }
-    }
-
-    pub(crate) fn unavailable(message: impl Into<String>) -> Self {
-        Self { status: StatusCode::SERVICE_UNAVAILABLE, code: "service_unavailable", message: message.into() }
-    }
+/// A field's path as a flat body has it.
+pub(crate) fn flat_path(path: &str) -> &str {
+    path.strip_prefix("spec.").or_else(|| path.strip_prefix("metadata.")).unwrap_or(path)
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        (self.status, Json(json!({ "error": self.code, "message": self.message }))).into_response()
+        let body = json!({ "error": self.code.as_str(), "message": self.message });
+        let mut response = (self.code.status(), Json(body)).into_response();
+        let more = match self.code {
+            Code::Unauthorized => Some((header::WWW_AUTHENTICATE, "ApiKey realm=\"sallyport\"")),
+            Code::Unavailable => Some((header::RETRY_AFTER, "1")),
+            Code::InvalidBody
+            | Code::InvalidQuery
+            | Code::InvalidPath
+            | Code::UnknownServer
+            | Code::NotFound
+            | Code::MethodNotAllowed
+            | Code::Conflict
+            | Code::TooLarge
+            | Code::MediaType
+            | Code::Internal => None,
+        };
+        if let Some((name, value)) = more {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        response
     }
 }
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Cursor => Self::query(error.to_string()),
-            error @ (StoreError::Database(_) | StoreError::Schema { .. } | StoreError::Stopped) => {
-                tracing::warn!(%error, "event store does not answer");
-                Self::unavailable("the event store does not answer")
+            StoreError::Cursor => Self::new(Code::InvalidQuery, format!("`cursor`: {error}")),
+            StoreError::Database(_) | StoreError::Schema { .. } | StoreError::Stopped => {
+                tracing::warn!(%error, "events cannot be read");
+                let message =
+                    "the event store cannot be read; check that the audit ingest runs, then try again";
+                Self::new(Code::Unavailable, message)
             }
         }
     }
 }
 
-impl From<std::io::Error> for ApiError {
-    fn from(error: std::io::Error) -> Self {
-        tracing::error!(%error, "directory cannot be used");
-        Self::unavailable("the directory of manifests cannot be read or written")
+impl From<ResourceError> for ApiError {
+    fn from(error: ResourceError) -> Self {
+        match error {
+            ResourceError::NotFound { .. } => Self::new(Code::NotFound, error.to_string()),
+            ResourceError::Invalid(problems) => Self::fields(&problems),
+            ResourceError::Conflict(message) => Self::new(Code::Conflict, message),
+            ResourceError::Files { .. } | ResourceError::Stopped => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+                tracing::warn!(%error, cause, "resources cannot be reached");
+                let message = "the directory of manifests cannot be read or written; check that it is there, and who may write it";
+                Self::new(Code::Unavailable, message)
+            }
+            ResourceError::Unrepresentable(_) => {
+                tracing::error!(%error, "a resource cannot be written");
+                Self::new(Code::Internal, "the object cannot be written as a manifest; nothing was changed")
+            }
+        }
     }
 }

@@ -1,84 +1,72 @@
 //! Audit events.
 
+pub(super) mod filter;
+pub(super) mod list;
+pub(super) mod sources;
+pub(super) mod stats;
+pub(super) mod types;
+
 use axum::Json;
-use axum::extract::{Query, State};
-use sallyport_api::{Kind, Object};
-use sallyport_event_store::{Filter, Stats};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use sallyport_event_store::Filter;
+use serde_json::{Map, Value, json};
 
-use crate::error::ApiError;
-use crate::state::AppState;
+use crate::app::App;
+use crate::error::{ApiError, Code};
+use crate::input::Params;
 
-/// Which part of the list.
-#[derive(Debug, Deserialize)]
-pub(crate) struct Paging {
-    limit: Option<u32>,
-    cursor: Option<String>,
+/// Parameters of [`page`].
+const QUERY: &[(&str, &str)] = &[
+    ("limit", "How many: 1 to 1000, by default 100."),
+    ("cursor", "Where to go on: `next` of an earlier answer."),
+    ("source", "Only of this source, as `payments-gateway`."),
+    ("event_type", "Only of this type, as `mcp.request`."),
+    ("server", "Only of the server of this name."),
+    ("namespace", "Only of servers of this namespace."),
+    ("team_id", "Only of servers of this team."),
+    ("cluster", "Only of this cluster."),
+    ("human_id", "Only of this person."),
+    ("agent_id", "Only of this agent."),
+    ("session_id", "Only with this session."),
+    ("decision", "Only `allow` or `deny`."),
+    ("reason", "Only for this reason."),
+    ("tool_name", "Only of this tool."),
+    ("rpc_method", "Only of this method."),
+    ("trace_id", "Only of this trace."),
+];
+
+/// Events that match, newest first.
+async fn page(app: &App, params: Params) -> Result<Json<Value>, ApiError> {
+    let names: Vec<&str> = QUERY.iter().map(|(name, _)| *name).collect();
+    let params = params.only(&names)?;
+    let limit = params.limit()?;
+    let cursor = params.get("cursor").map(ToString::to_string);
+    let page = app.events.events(filter(&params)?, limit, cursor).await?;
+    let meta = json!({ "limit": limit, "next_cursor": page.next, "has_more": page.next.is_some() });
+    Ok(Json(json!({ "events": page.events, "meta": meta, "next": page.next })))
 }
 
-async fn page(state: &AppState, filter: Filter, paging: Paging) -> Result<Json<Value>, ApiError> {
-    let limit = paging.limit.unwrap_or(100);
-    if !(1..=1000).contains(&limit) {
-        return Err(ApiError::query(format!("limit is {limit}; must be from 1 to 1000")));
-    }
-    let page = state.events.events(filter, limit, paging.cursor).await?;
-    let more = page.next.is_some();
-    Ok(Json(json!({
-        "events": page.events, "next": page.next, "meta": { "limit": limit, "next_cursor": page.next, "has_more": more },
-    })))
+fn filter(params: &Params) -> Result<Filter, ApiError> {
+    let fields = QUERY.iter().filter(|(name, _)| !matches!(*name, "limit" | "cursor"));
+    let wanted: Map<String, Value> =
+        fields.filter_map(|(name, _)| Some(((*name).to_string(), params.get(name)?.into()))).collect();
+    serde_json::from_value(Value::Object(wanted))
+        .map_err(|error| ApiError::new(Code::InvalidQuery, error.to_string()))
 }
 
-/// `GET events`.
-pub(crate) async fn list(
-    State(state): State<AppState>,
-    Query(paging): Query<Paging>,
-) -> Result<Json<Value>, ApiError> {
-    page(&state, Filter::default(), paging).await
+/// Counts by name.
+fn counts(field: &str, counts: Vec<(String, u64)>) -> Json<Value> {
+    Json(counts.into_iter().map(|(name, count)| json!({ field: name, "count": count })).collect())
 }
 
-/// `GET events/filter`.
-pub(crate) async fn filter(
-    State(state): State<AppState>,
-    Query(filter): Query<Filter>,
-    Query(paging): Query<Paging>,
-) -> Result<Json<Value>, ApiError> {
-    page(&state, filter, paging).await
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// `GET stats`.
-pub(crate) async fn stats(State(state): State<AppState>) -> Result<Json<Stats>, ApiError> {
-    Ok(Json(state.events.stats().await?))
-}
-
-/// `GET sources`.
-pub(crate) async fn sources(State(state): State<AppState>) -> Result<Json<Value>, ApiError> {
-    let sources = state.events.sources().await?;
-    Ok(Json(sources.into_iter().map(|(source, count)| json!({ "source": source, "count": count })).collect()))
-}
-
-/// `GET event-types`.
-pub(crate) async fn types(State(state): State<AppState>) -> Result<Json<Value>, ApiError> {
-    let types = state.events.event_types().await?;
-    Ok(Json(types.into_iter().map(|(name, count)| json!({ "event_type": name, "count": count })).collect()))
-}
-
-/// `GET dashboard/summary`.
-pub(crate) async fn summary(State(state): State<AppState>) -> Result<Json<Value>, ApiError> {
-    let newest = state.events.summary().await?;
-    let objects = state.directory.load()?;
-    let now = jiff::Timestamp::now();
-    let active = |object: &Object| match object {
-        Object::Server(_) => true,
-        Object::Grant(grant) => !grant.spec.disabled,
-        Object::Session(session) => {
-            !session.spec.revoked && session.spec.expires_at.as_ref().is_none_or(|end| end.0 > now)
+    #[test]
+    fn every_documented_filter_filters() {
+        for (name, _) in QUERY.iter().filter(|(name, _)| !matches!(*name, "limit" | "cursor")) {
+            let filter: Filter = serde_json::from_value(json!({ *name: "x" })).unwrap();
+            assert_ne!(filter, Filter::default(), "{name}");
         }
-    };
-    let count = |kind| objects.of(kind).filter(|(_, object)| active(object)).count();
-    Ok(Json(json!({
-        "total_events": newest.total_events, "active_servers": count(Kind::Server), "active_grants": count(Kind::Grant),
-        "active_sessions": count(Kind::Session), "latest_source": newest.latest_source,
-        "last_event_type": newest.last_event_type, "last_event_time": newest.last_event_time,
-    })))
+    }
 }

@@ -1,0 +1,80 @@
+//! The process around the router.
+
+use std::future::IntoFuture;
+use std::time::Duration;
+
+use anyhow::Context;
+use prometheus_client::registry::Registry;
+use sallyport_event_store::Embedded;
+use sallyport_resolve::Settings;
+use sallyport_runtime::admin::{self, Readiness};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::{App, MAX_REQUESTS, Parts, router};
+use crate::args::Args;
+use crate::auth::{Keys, VARIABLE};
+use crate::directory::Directory;
+use crate::enforcement::Peer;
+use crate::metrics::Metrics;
+
+/// How long requests at work may take to end after `shutdown`.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// Runs until `shutdown`.
+///
+/// # Errors
+/// There are no API keys, the directory is none, or an address cannot be used.
+pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let Args { listen, config, db, operator, ingest, api_keys_file, admin, cluster_name } = args;
+    anyhow::ensure!(
+        config.is_dir(),
+        "{} is no directory; give the one that holds the manifests",
+        config.display()
+    );
+    let keys = Keys::load(api_keys_file.as_deref(), std::env::var_os(VARIABLE).as_deref())?;
+    let mut registry = Registry::default();
+    let app = App::new(Parts {
+        resources: Box::new(Directory::new(&config)),
+        events: Box::new(Embedded::reader(&db)),
+        operator: peer("operator", &operator)?,
+        ingest: peer("ingest", &ingest)?,
+        keys,
+        metrics: Metrics::register(&mut registry),
+        settings: Settings { cluster: cluster_name },
+        permits: Semaphore::new(MAX_REQUESTS),
+    });
+    let listener =
+        tokio::net::TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+    tracing::info!(%listen, "control API listens");
+    let readiness = Readiness::default();
+    readiness.set(true);
+    let api = axum::serve(listener, router(app))
+        .with_graceful_shutdown(shutdown.clone().cancelled_owned())
+        .into_future();
+    let late = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(GRACE).await;
+    };
+    let health = async {
+        match admin {
+            Some(address) => {
+                admin::serve(address, registry, readiness, axum::Router::new(), shutdown.clone())
+                    .await
+                    .with_context(|| format!("admin server on {address}"))
+            }
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        result = api => result.context("HTTP server"),
+        result = health => result,
+        () = late => Ok(()),
+    }
+}
+
+fn peer(flag: &str, url: &str) -> anyhow::Result<Peer> {
+    let is_http = url.strip_prefix("http://").is_some_and(|rest| !rest.trim_matches('/').is_empty());
+    anyhow::ensure!(is_http, "--{flag} is `{url}`; must be like http://127.0.0.1:18002");
+    Peer::new(url).context("HTTP client")
+}

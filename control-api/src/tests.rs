@@ -1,0 +1,8 @@
+//! The whole router over a directory, an event store and a control plane of the test's own.
+
+mod api;
+mod events;
+mod explain;
+mod grants;
+mod routes;
+mod support;

@@ -1,0 +1,3 @@
+//! The parts that run.
+
+pub(super) mod list;

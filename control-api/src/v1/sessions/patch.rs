@@ -1,0 +1,43 @@
+//! Sets the kill switch of a session from a body.
+
+use axum::extract::State;
+use axum::response::Response;
+use axum::routing;
+use sallyport_api::Kind;
+
+use crate::app::App;
+use crate::error::{ApiError, Code};
+use crate::input::{JsonObject, Named, Params};
+use crate::v1::{Route, Verb, access};
+
+pub(crate) const ROUTE: Route = Route {
+    verb: Verb::Patch,
+    path: "/runtime/sessions/{namespace}/{name}",
+    tag: "sessions",
+    summary: "Sets `revoked`.",
+    query: access::WAIT,
+    body: Some("SessionPatch"),
+    answers: &[(200, "SessionChange"), (202, "SessionChange")],
+    errors: &[
+        Code::InvalidBody,
+        Code::InvalidPath,
+        Code::InvalidQuery,
+        Code::NotFound,
+        Code::Conflict,
+        Code::TooLarge,
+        Code::MediaType,
+        Code::Internal,
+    ],
+    is_open: false,
+    handler: || routing::patch(patch),
+};
+
+async fn patch(
+    State(app): State<App>,
+    Named(id): Named,
+    params: Params,
+    JsonObject(body): JsonObject,
+) -> Result<Response, ApiError> {
+    let fields = access::switch_body(Kind::Session, body)?;
+    access::switch(&app, Kind::Session, &id, params, fields).await
+}
