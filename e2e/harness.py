@@ -20,6 +20,19 @@ MEDIA = {"content-type": "application/json", "accept": "application/json, text/e
 SALLYPORT = ROOT / "target/debug/sallyport"
 
 
+_TESTS = []
+
+
+def test(function):
+    """Marks a test: a function of the stack whose name states the behaviour."""
+    _TESTS.append(function)
+    return function
+
+
+def tests_of(module):
+    return [function for function in _TESTS if function.__module__ == module.__name__]
+
+
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -114,6 +127,16 @@ class Stack:
         status, page = self.api("GET", f"events/filter?{query}")
         assert status == 200, page
         return page["events"]
+
+    def answers_ready(self, port):
+        """Whether the process that listens on `port`, a name of `ports`, says that it is ready."""
+        try:
+            return self.request("GET", "/readyz", port=port, timeout=2)[0] == 200
+        except OSError:
+            return False
+
+    def log_tail(self):
+        return (self.folder / "log").read_text()[-6000:]
 
     def stop(self):
         if self.process.poll() is None:
