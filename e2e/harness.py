@@ -50,16 +50,15 @@ def until(condition, seconds=15, what="condition"):
     raise AssertionError(f"{what} did not come true within {seconds} s")
 
 
-class Stack:
-    """`sallyport up` on the payments sample, before an upstream of ours."""
+class Gateway:
+    """`sallyport up` on a copy of `manifests`, each file passed through `edit`."""
 
-    def __init__(self):
+    def __init__(self, manifests, edit=lambda text: text):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="sallyport-"))
-        self.upstream = upstream.start()
         self.config = self.folder / "config"
-        shutil.copytree(ROOT / "config/samples/payments", self.config)
-        server = self.config / "server.yaml"
-        server.write_text(server.read_text().replace("127.0.0.1:8088/mcp", f"127.0.0.1:{self.upstream.server_port}/mcp"))
+        shutil.copytree(manifests, self.config)
+        for path in self.config.glob("*.yaml"):
+            path.write_text(edit(path.read_text()))
         flags = ["listen", "api", "envoy-admin", "xds", "ingest", "operator-admin", "ingest-admin"]
         self.ports = {flag: free_port() for flag in flags}
         self.log = open(self.folder / "log", "w")
@@ -71,12 +70,16 @@ class Stack:
             until(self.is_ready, 30, "stack is ready")
             self.key = (self.folder / "data/api-key").read_text().strip()
             # A worker that has not served yet learns its grants on its first tick.
-            until(lambda: self.call("list_invoices")[0] == 200, what="first verdict")
+            until(self.decides, what="first verdict")
         except BaseException:
             print((self.folder / "log").read_text(), file=sys.stderr)
             self.stop()
             raise
         self.started_in = time.monotonic() - began
+
+    def decides(self):
+        """Whether a worker answers with verdicts already."""
+        return self.request("GET", "/.sallyport/ready")[0] == 200
 
     def is_ready(self):
         assert self.process.poll() is None, "sallyport up ended"
@@ -99,15 +102,6 @@ class Stack:
             return answer.status, answer.read()
         finally:
             connection.close()
-
-    def post(self, body, headers=None):
-        if not isinstance(body, bytes):
-            body = json.dumps(body).encode()
-        return self.request("POST", "/payments/mcp", body, headers if headers is not None else {**MEDIA, **IDENTITY})
-
-    def call(self, tool, headers=None, **arguments):
-        body = {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": tool, "arguments": arguments}}
-        return self.post(body, headers)
 
     def reason(self, answer):
         return json.loads(answer[1])["error"]["data"]["reason"]
@@ -142,7 +136,33 @@ class Stack:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             self.process.wait(20)
-        self.upstream.stopping.set()
-        self.upstream.shutdown()
         self.log.close()
         shutil.rmtree(self.folder)
+
+
+class Stack(Gateway):
+    """A gateway on the payments sample, before an upstream of ours."""
+
+    def __init__(self):
+        self.upstream = upstream.start()
+        super().__init__(ROOT / "config/samples/payments", self.place)
+
+    def place(self, text):
+        return text.replace("127.0.0.1:8088/mcp", f"127.0.0.1:{self.upstream.server_port}/mcp")
+
+    def decides(self):
+        return self.call("list_invoices")[0] == 200
+
+    def post(self, body, headers=None):
+        if not isinstance(body, bytes):
+            body = json.dumps(body).encode()
+        return self.request("POST", "/payments/mcp", body, headers if headers is not None else {**MEDIA, **IDENTITY})
+
+    def call(self, tool, headers=None, **arguments):
+        body = {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": tool, "arguments": arguments}}
+        return self.post(body, headers)
+
+    def stop(self):
+        super().stop()
+        self.upstream.stopping.set()
+        self.upstream.shutdown()
