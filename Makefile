@@ -16,7 +16,7 @@ wasm: setup ## Builds the Envoy filter
 
 .PHONY: build
 build: wasm ## Builds everything
-	@cargo build --locked -p sallyport-cli
+	@cargo build --locked -p sallyport-cli -p sallyport-sample-payments
 
 .PHONY: run
 run: build ## Runs everything on config/samples/payments
