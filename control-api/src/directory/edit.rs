@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use sallyport_api::Object;
-use sallyport_api::manifest::{Document, ManifestProblem, documents, load_str};
+use sallyport_api::manifest::{Document, ManifestProblem, documents, load_str, parse_yaml};
 use sallyport_api::schema::SchemaProblem;
 use sallyport_policy::ObjectId;
 use serde_json::Value;
@@ -76,7 +76,7 @@ fn invalid(problems: impl Iterator<Item = ManifestProblem>) -> ResourceError {
 }
 
 fn parse(text: &str) -> Result<Value, ResourceError> {
-    serde_saphyr::from_str(text).map_err(|error| ResourceError::Unrepresentable(error.to_string()))
+    parse_yaml(text).map_err(|error| ResourceError::Unrepresentable(error.to_string()))
 }
 
 fn yaml(value: &Value) -> Result<String, ResourceError> {

@@ -120,7 +120,7 @@ fn problem(
 
 fn load(file: &str, document: &Document<'_>) -> Result<Object, Vec<ManifestProblem>> {
     let whole = |reason, message| vec![problem(file, document, None, reason, message)];
-    let mut value: Value = serde_saphyr::from_str(document.text).map_err(|error| {
+    let mut value = parse_yaml(document.text).map_err(|error| {
         let line = error.location().map_or(0, |at| usize::try_from(at.line()).unwrap_or(1).saturating_sub(1));
         let text = error.to_string();
         let text = text.lines().next().unwrap_or_default().to_string();
@@ -207,37 +207,26 @@ pub fn is_dns_name(name: &str) -> bool {
 
 /// The typed object, after the CEL rules of its schema.
 fn typed(kind: Kind, value: Value) -> Result<Object, Vec<schema::SchemaProblem>> {
-    let shape = |error: serde_json::Error| {
-        vec![schema::SchemaProblem { path: String::new(), reason: "WrongValue", message: error.to_string() }]
-    };
-    let rules = |errors: kube::core::cel::ValidationErrors| {
-        errors
-            .as_slice()
-            .iter()
-            .map(|error| {
-                let text = error.message.clone();
-                let (path, message) = text.split_once(": ").unwrap_or(("spec", &text));
-                schema::SchemaProblem { path: path.into(), reason: "Rule", message: message.into() }
-            })
-            .collect::<Vec<_>>()
-    };
-    match kind {
-        Kind::Server => {
-            let object: crate::v1alpha1::MCPServer = serde_json::from_value(value).map_err(shape)?;
-            object.validate_cel().map_err(rules)?;
-            Ok(Object::Server(Box::new(object)))
-        }
-        Kind::Grant => {
-            let object: crate::v1alpha1::MCPAccessGrant = serde_json::from_value(value).map_err(shape)?;
-            object.validate_cel().map_err(rules)?;
-            Ok(Object::Grant(Box::new(object)))
-        }
-        Kind::Session => {
-            let object: crate::v1alpha1::MCPAgentSession = serde_json::from_value(value).map_err(shape)?;
-            object.validate_cel().map_err(rules)?;
-            Ok(Object::Session(Box::new(object)))
-        }
+    let found = schema::check_rules(kind, &value);
+    if !found.is_empty() {
+        return Err(found);
     }
+    let object = match kind {
+        Kind::Server => serde_json::from_value(value).map(|object| Object::Server(Box::new(object))),
+        Kind::Grant => serde_json::from_value(value).map(|object| Object::Grant(Box::new(object))),
+        Kind::Session => serde_json::from_value(value).map(|object| Object::Session(Box::new(object))),
+    };
+    object.map_err(|error| {
+        vec![schema::SchemaProblem { path: String::new(), reason: "WrongValue", message: error.to_string() }]
+    })
+}
+
+/// Reads one YAML document as YAML 1.2 has it: only `true` and `false` are booleans, so an object may be called `n`.
+///
+/// # Errors
+/// It is no YAML.
+pub fn parse_yaml(text: &str) -> Result<Value, serde_saphyr::Error> {
+    serde_saphyr::from_str_with_options(text, serde_saphyr::options! { strict_booleans: true })
 }
 
 /// Loads one object from JSON, as a client sends it.

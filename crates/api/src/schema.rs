@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps;
+use kube::core::cel::{CompiledSchema, ValidationErrors, Validator, compile_schema};
 use kube::core::crd::CustomResourceExt;
 use serde_json::Value;
 
@@ -35,6 +36,14 @@ static SCHEMAS: LazyLock<BTreeMap<Kind, JSONSchemaProps>> = LazyLock::new(|| {
         .collect()
 });
 
+/// The rules of each kind. To compile them costs thousands of times what it costs to ask them.
+static RULES: LazyLock<BTreeMap<Kind, CompiledSchema>> = LazyLock::new(|| {
+    let compile = |schema| serde_json::to_value(schema).map(|schema| compile_schema(&schema));
+    SCHEMAS.iter().filter_map(|(kind, schema)| Some((*kind, compile(schema).ok()?))).collect()
+});
+
+static VALIDATOR: LazyLock<Validator> = LazyLock::new(Validator::new);
+
 /// Checks `object` against the schema of `kind` and fills in defaults. `metadata` and `status` are not looked at.
 pub fn apply(kind: Kind, object: &mut Value) -> Vec<SchemaProblem> {
     let mut problems = Vec::new();
@@ -48,6 +57,24 @@ pub fn apply(kind: Kind, object: &mut Value) -> Vec<SchemaProblem> {
         }),
     }
     problems
+}
+
+/// Asks the CEL rules of `kind` about an object that [`apply`] found nothing wrong with.
+pub(crate) fn check_rules(kind: Kind, object: &Value) -> Vec<SchemaProblem> {
+    let broken = |path: &str, message: &str| SchemaProblem {
+        path: path.into(),
+        reason: "Rule",
+        message: message.into(),
+    };
+    let Some(rules) = RULES.get(&kind) else {
+        return vec![broken("spec", "cannot be checked: its kind has no rules")];
+    };
+    let errors = VALIDATOR.validate_compiled(rules, object, None).err().map(ValidationErrors::into_vec);
+    let tell = |text: &str| {
+        let (path, message) = text.split_once(": ").unwrap_or(("spec", text));
+        broken(path, message)
+    };
+    errors.unwrap_or_default().iter().map(|error| tell(&error.message)).collect()
 }
 
 fn check(schema: &JSONSchemaProps, value: &mut Value, path: &str, problems: &mut Vec<SchemaProblem>) {

@@ -141,6 +141,27 @@ fn what_is_written_is_read_again() {
     assert_eq!(again[0].object, loaded[0].object);
 }
 
+/// YAML 1.1 has booleans by 22 names, some of them good names for a namespace or a person.
+#[test]
+fn only_true_and_false_are_booleans() {
+    let text =
+        GRANT.replace("namespace: mcp-servers", "namespace: n").replace("humanID: user-123", "humanID: yes");
+    let (loaded, problems) = load_str("f.yaml", &text);
+    assert_eq!(problems, []);
+    assert_eq!(loaded[0].object.id().0, "n");
+    let text = to_yaml(&loaded[0].object).expect("writable");
+    assert!(
+        text.contains("namespace: \"n\"") || text.contains("namespace: 'n'"),
+        "for readers of YAML 1.1: {text}"
+    );
+    for (word, path) in [("no", "spec.disabled"), ("on", "spec.disabled")] {
+        let found = only_problem(&format!("{GRANT}  disabled: {word}\n"));
+        assert_eq!((found.path.as_str(), found.reason), (path, "WrongType"), "{word}");
+    }
+    let found = only_problem(&GRANT.replace("name: g", "name: true"));
+    assert_eq!(found.path, "metadata.name");
+}
+
 #[test]
 fn comments_and_empty_documents_are_no_documents() {
     assert_eq!(documents("---\n# nothing\n---\n\n").len(), 0);

@@ -21,7 +21,6 @@ use super::{
     shortname = "mcps",
     category = "mcp",
     namespaced,
-    cel,
     status = "MCPServerStatus",
     derive = "PartialEq",
     scale(spec_replicas_path = ".spec.replicas", status_replicas_path = ".status.replicas"),
