@@ -4,6 +4,7 @@
 //! object without a time of creation has that of its file when it last changed.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -129,14 +130,42 @@ impl Cache {
 
     fn assemble(&self) -> View {
         let mut view = View::default();
-        for file in self.files.values() {
+        for (path, file) in &self.files {
             for (key, stored) in &file.objects {
-                // Of two files that hold the same object, the first by path counts.
-                view.objects.entry(key.clone()).or_insert_with(|| Arc::clone(stored));
+                match view.objects.entry(key.clone()) {
+                    Entry::Vacant(place) => {
+                        place.insert(self.with_age(key, stored));
+                    }
+                    // Of two files that hold the same object, the first by path counts.
+                    Entry::Occupied(first) => {
+                        view.problems.push(self.duplicate(key, path, &first.get().origin));
+                    }
+                }
             }
             view.problems.extend(file.problems.iter().cloned());
         }
         view
+    }
+
+    /// The object with the age that is known of it, which it keeps when it moves to another file as it is.
+    fn with_age(&self, key: &Key, stored: &Arc<Stored>) -> Arc<Stored> {
+        match self.view.objects.get(key) {
+            Some(known) if known.object == stored.object && known.issued_at != stored.issued_at => {
+                Arc::new(Stored { issued_at: known.issued_at, ..Stored::clone(stored) })
+            }
+            Some(_) | None => Arc::clone(stored),
+        }
+    }
+
+    fn duplicate(&self, key: &Key, path: &Path, first: &str) -> ManifestProblem {
+        ManifestProblem {
+            file: self.name_of(path),
+            line: 1,
+            object: format!("{} {}", key.0.as_str(), key.1),
+            path: String::new(),
+            reason: "Duplicate",
+            message: format!("is also in {first}, which counts; keep one"),
+        }
     }
 }
 

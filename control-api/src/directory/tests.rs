@@ -183,6 +183,38 @@ async fn an_object_in_two_files_is_not_changed() {
     assert!(matches!(&error, ResourceError::Conflict(message) if message.contains("copy.yaml")), "{error:?}");
 }
 
+/// As the control plane's own reader has it: what is told here is what proxies are told.
+#[tokio::test]
+async fn of_two_files_with_one_object_the_first_by_path_counts() {
+    let (folder, directory) = mk_directory(FILE);
+    let text = FILE.replace("{humanID: \"yes\"}}", "{humanID: \"yes\"}, revoked: true}");
+    // Paths are compared name by name: `all` is before `all.yaml`.
+    std::fs::create_dir(folder.path().join("all")).unwrap();
+    std::fs::write(folder.path().join("all/two.yaml"), &text).unwrap();
+    std::fs::write(folder.path().join("b.yaml"), &text).unwrap();
+    let view = directory.view().await.unwrap();
+    assert!(revoked(&view, "two"), "all/two.yaml is before all.yaml");
+    let told: Vec<(&str, &str)> = view.problems.iter().map(|p| (p.file.as_str(), p.reason)).collect();
+    let twice = |file| [(file, "Duplicate"); 3];
+    assert_eq!(told, [twice("all.yaml"), twice("b.yaml")].concat());
+    std::fs::remove_dir_all(folder.path().join("all")).unwrap();
+    assert!(!revoked(&directory.view().await.unwrap(), "two"), "now the other counts");
+}
+
+#[tokio::test]
+async fn an_object_that_moves_between_files_keeps_its_age() {
+    let (folder, directory) = mk_directory(FILE);
+    let known = directory.view().await.unwrap();
+    let moved = folder.path().join("moved.yaml");
+    std::fs::write(&moved, FILE).unwrap();
+    std::fs::File::options().write(true).open(&moved).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+    std::fs::remove_file(folder.path().join("all.yaml")).unwrap();
+    let view = directory.view().await.unwrap();
+    let age = |view: &View| view.get(Kind::Session, &session("two").1).unwrap().issued_at;
+    assert_eq!(age(&view), age(&known));
+    assert!(view.get(Kind::Session, &session("two").1).unwrap().origin.starts_with("moved.yaml:"));
+}
+
 #[tokio::test]
 async fn an_object_whose_document_became_bad_is_not_changed() {
     let (folder, directory) = mk_directory(FILE);

@@ -119,6 +119,17 @@ fn of_two_files_with_one_object_the_first_by_path_counts() {
 }
 
 #[test]
+fn paths_are_compared_name_by_name() {
+    let mut fixture = Fixture::new();
+    std::fs::create_dir(fixture.folder.path().join("all")).unwrap();
+    fixture.write("all.yaml", &grant("one", ""));
+    fixture.write("all/one.yaml", &grant("one", "  disabled: true\n"));
+    let update = fixture.directory.read(&Dirty::All).unwrap();
+    let problems: Vec<&str> = update.problems.iter().map(|problem| problem.file.as_str()).collect();
+    assert_eq!(problems, ["all.yaml"], "`all` is before `all.yaml`");
+}
+
+#[test]
 fn dot_files_and_other_files_are_left_alone_and_folders_are_entered() {
     let mut fixture = Fixture::new();
     for folder in ["sub", ".git"] {
