@@ -53,19 +53,21 @@ def until(condition, seconds=15, what="condition"):
 class Gateway:
     """`sallyport up` on a copy of `manifests`, each file passed through `edit`."""
 
-    def __init__(self, manifests, edit=lambda text: text):
+    FLAGS = ["listen", "api", "envoy-admin", "xds", "ingest", "operator-admin", "ingest-admin"]
+
+    def __init__(self, manifests, edit=lambda text: text, ports=None):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="sallyport-"))
         self.config = self.folder / "config"
         shutil.copytree(manifests, self.config)
-        for path in self.config.glob("*.yaml"):
+        for path in self.config.rglob("*.yaml"):
             path.write_text(edit(path.read_text()))
-        flags = ["listen", "api", "envoy-admin", "xds", "ingest", "operator-admin", "ingest-admin"]
-        self.ports = {flag: free_port() for flag in flags}
+        self.ports = ports or {flag: free_port() for flag in self.FLAGS}
         self.log = open(self.folder / "log", "w")
         command = [SALLYPORT, "up", "--config", self.config, "--data", self.folder / "data"]
         command += [f"--{flag}=127.0.0.1:{port}" for flag, port in self.ports.items()]
         began = time.monotonic()
-        self.process = subprocess.Popen(command, cwd=ROOT, stdout=self.log, stderr=self.log)
+        # In a session of its own, so that Ctrl-C reaches it through `stop` only.
+        self.process = subprocess.Popen(command, cwd=ROOT, stdout=self.log, stderr=self.log, start_new_session=True)
         try:
             until(self.is_ready, 30, "stack is ready")
             self.key = (self.folder / "data/api-key").read_text().strip()
