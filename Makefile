@@ -44,8 +44,12 @@ e2e: build ## The real things from outside: Envoy, control plane, ingest, API
 bench-policy: ## What one verdict costs, natively, at growing numbers of sessions
 	@cargo run --quiet --locked --release -p sallyport-filter-core --example judge_cost
 
+.PHONY: bench-fuel
+bench-fuel: wasm ## What an allowed call costs the built filter, in Wasm instructions: the same on every machine
+	@cargo run --quiet --locked -p sallyport-filter-host --example fuel
+
 .PHONY: bench
-bench: bench-policy ## All benchmarks
+bench: bench-policy bench-fuel ## All benchmarks
 
 .PHONY: test
 test: lint unit e2e ## Everything that CI runs
