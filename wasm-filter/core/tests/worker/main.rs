@@ -1,0 +1,9 @@
+//! The worker's state machine before a host of ours: events in, effects out.
+#![expect(clippy::expect_used, reason = "helpers of tests")]
+
+mod audit;
+mod cases;
+mod fake_host;
+mod proxy;
+mod requests;
+mod sync;
