@@ -33,6 +33,11 @@ def tests_of(module):
     return [function for function in _TESTS if function.__module__ == module.__name__]
 
 
+def python(major):
+    """The Python with the official SDK of this major version."""
+    return ROOT / f".cache/tools/python-mcp{major}/bin/python"
+
+
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -80,8 +85,8 @@ class Gateway:
         self.started_in = time.monotonic() - began
 
     def decides(self):
-        """Whether a worker answers with verdicts already."""
-        return self.request("GET", "/.sallyport/ready")[0] == 200
+        """Whether the workers decide already; each connection meets any of them."""
+        return all(self.request("GET", "/.sallyport/ready")[0] == 200 for _ in range(20))
 
     def is_ready(self):
         assert self.process.poll() is None, "sallyport up ended"

@@ -112,7 +112,7 @@ fn ruling(judgement: &Judgement<'_>) -> Map<String, Value> {
     let http_status = answer.as_ref().map_or(200, |answer| answer.status);
     let (code, remedy) = match &judgement.ruling {
         Ruling::Verdict(verdict) if verdict.allowed => (None, Reason::Allowed.remedy()),
-        Ruling::Verdict(verdict) => (Some(verdict.reason.family().json_rpc_code()), verdict.reason.remedy()),
+        Ruling::Verdict(verdict) => (Some(verdict.reason.json_rpc_code()), verdict.reason.remedy()),
         Ruling::Fault(fault) => (Some(fault.json_rpc_code()), Fault::message(*fault)),
     };
     let mut told = object(json!({

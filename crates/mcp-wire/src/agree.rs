@@ -20,6 +20,9 @@ pub(crate) const MODERN: &str = "2026-07-28";
 /// Revisions that are understood, newest first.
 pub const SUPPORTED_VERSIONS: &[&str] = &[MODERN, "2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
 
+/// Those of them without sessions.
+pub const MODERN_VERSIONS: &[&str] = &[MODERN];
+
 /// The two protocols behind the one name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Era {
@@ -69,9 +72,6 @@ fn check_modern(headers: &RequestHeaders<'_>, message: &Message<'_>) -> Result<(
     if message.kind == Kind::Response {
         return Err(Fault::InvalidShape);
     }
-    if message.method == Method::Initialize {
-        return Err(Fault::HeaderMismatch);
-    }
     let named = headers.mcp_method();
     if named.is_some_and(|named| named != message.method_name.as_str())
         || (named.is_none() && message.kind == Kind::Request)
@@ -99,7 +99,21 @@ fn check_legacy(headers: &RequestHeaders<'_>, message: &Message<'_>) -> Result<(
         return Err(Fault::HeaderMismatch);
     }
     check_name(headers, message, false)?;
-    if message.method.is_legacy() { Ok(()) } else { Err(Fault::MethodRemoved) }
+    if !message.method.is_legacy() {
+        return Err(Fault::MethodRemoved);
+    }
+    if has_its_object(message) { Ok(()) } else { Err(Fault::InvalidParams) }
+}
+
+/// Whether a method of the legacy era alone names what it acts on. Reading does not demand it, because to a modern
+/// request for such a method the answer is that there is none.
+fn has_its_object(message: &Message<'_>) -> bool {
+    match message.method {
+        Method::Initialize => message.proposed_version.is_some(),
+        Method::ResourcesSubscribe | Method::ResourcesUnsubscribe => message.uri.is_some(),
+        Method::TasksResult => message.task_id.is_some(),
+        _ => true,
+    }
 }
 
 /// `Mcp-Name` against what it mirrors; `required`: where the revision demands it.

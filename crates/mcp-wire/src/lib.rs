@@ -34,7 +34,7 @@ mod method;
 pub mod resource_uri;
 mod text;
 
-pub use agree::{Agreement, Era, SUPPORTED_VERSIONS, agree};
+pub use agree::{Agreement, Era, MODERN_VERSIONS, SUPPORTED_VERSIONS, agree};
 pub use fault::{Fault, Rejection};
 pub use headers::RequestHeaders;
 pub use json::Scratch;

@@ -379,11 +379,13 @@ impl<'a> Parts<'a> {
         reference.ok_or(Fault::InvalidParams).map(Some)
     }
 
-    /// The method's own demands: what it acts on must be there, of the right type and within bounds.
+    /// The method's own demands: what it acts on must be of the right type and within bounds, and be there; what
+    /// only the legacy era has is demanded once the era is known.
     fn check_params(&self, method: Method, limits: &Limits) -> Result<(), Fault> {
         let fits = |member: &Member<'_>, longest: usize| match member {
             Member::Text(text) => text.as_str().len() <= longest,
-            Member::Absent | Member::Other => false,
+            Member::Absent => !method.is_modern(),
+            Member::Other => false,
         };
         let arguments = self.arguments.is_none_or(|text| text.starts_with('{'));
         let fine = match method {

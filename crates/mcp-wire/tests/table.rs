@@ -172,6 +172,17 @@ fn headers_and_body_tell_one_story() {
         (CALL, vec![("x-http-method-override", "GET")], Some(Fault::HttpMethod)),
         (r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#, vec![name("safe")], Some(Fault::HeaderMismatch)),
         (r#"{"jsonrpc":"2.0","id":1,"method":"server/discover"}"#, vec![], Some(Fault::MethodRemoved)),
+        (r#"{"jsonrpc":"2.0","id":1,"method":"initialize"}"#, vec![], Some(Fault::InvalidParams)),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"resources/subscribe","params":{}}"#,
+            vec![],
+            Some(Fault::InvalidParams),
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}}}"#,
+            vec![version, ("mcp-method", "initialize")],
+            Some(Fault::MethodRemoved),
+        ),
     ];
     for (body, more, fault) in cases {
         assert_eq!(story(body, &more), fault, "{more:?} {body}");

@@ -14,8 +14,8 @@ pub enum Family {
 }
 
 impl Family {
-    /// HTTP status of an answer outside a legacy MCP session.
-    pub const fn http_status(self) -> u16 {
+    /// HTTP status, where a reason has none of its own.
+    const fn http_status(self) -> u16 {
         match self {
             Self::Allowed => 200,
             Self::Unauthenticated => 401,
@@ -24,8 +24,9 @@ impl Family {
         }
     }
 
-    /// JSON-RPC error code; outside the range that JSON-RPC and MCP reserve (-32768 to -32000).
-    pub const fn json_rpc_code(self) -> i32 {
+    /// JSON-RPC error code, where a reason has none of its own; outside the range that JSON-RPC and MCP reserve (-32768
+    /// to -32000).
+    const fn json_rpc_code(self) -> i32 {
         match self {
             Self::Allowed => 0,
             Self::Unauthenticated => -31401,
@@ -53,6 +54,23 @@ macro_rules! reasons {
             /// The family, which gives HTTP status and JSON-RPC code.
             pub const fn family(self) -> Family {
                 match self { $(Self::$variant => Family::$family,)+ }
+            }
+
+            /// HTTP status of an answer outside a legacy MCP session.
+            pub const fn http_status(self) -> u16 {
+                match self {
+                    Self::NoRoute | Self::MethodNotAllowed => 404,
+                    _ => self.family().http_status(),
+                }
+            }
+
+            /// JSON-RPC error code.
+            pub const fn json_rpc_code(self) -> i32 {
+                match self {
+                    // What MCP demands for a method that is not there; clients tell by it that the server is.
+                    Self::MethodNotAllowed => -32601,
+                    _ => self.family().json_rpc_code(),
+                }
             }
 
             /// What the caller or the administrator can do about it.
@@ -106,8 +124,8 @@ reasons! {
     TaskNotDeclared = "task_not_declared", Forbidden, "declare the tool under tasks on the MCPServer";
     /// A method that is not known, and so not governed.
     MethodNotAllowed = "method_not_allowed", Forbidden, "use a method of the MCP revisions that are supported";
-    /// No server is behind this path.
-    NoRoute = "no_route", Forbidden, "call a path that a governed MCPServer is exposed at";
+    /// No server is behind this host and path.
+    NoRoute = "no_route", Forbidden, "call a host and path that a governed MCPServer is exposed at";
     /// The proxy has no policy for this server.
     PolicyUnavailable = "policy_unavailable", Unavailable, "wait until the proxy has its configuration";
     /// The proxy is still learning grants and sessions.
@@ -131,9 +149,10 @@ mod tests {
     }
 
     #[test]
-    fn codes_lie_outside_the_reserved_range() {
-        for reason in Reason::ALL.iter().filter(|r| r.family() != Family::Allowed) {
-            let code = reason.family().json_rpc_code();
+    fn codes_of_our_own_lie_outside_the_reserved_range() {
+        let of_mcp = [Reason::Allowed, Reason::MethodNotAllowed];
+        for reason in Reason::ALL.iter().filter(|r| !of_mcp.contains(r)) {
+            let code = reason.json_rpc_code();
             assert!(!(-32768..=-32000).contains(&code), "{reason:?}");
         }
     }

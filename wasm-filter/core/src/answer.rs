@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use core::fmt::Write;
 
 use sallyport_audit_proto::event_id;
-use sallyport_mcp_wire::{Fault, Kind, SUPPORTED_VERSIONS};
+use sallyport_mcp_wire::{Fault, Kind, MODERN_VERSIONS, SUPPORTED_VERSIONS};
 use sallyport_policy::{DenyResponse, Reason};
 
 use crate::host::Answer;
@@ -27,9 +27,9 @@ pub fn to(judgement: &Judgement<'_>, id: &[u8; 16]) -> Option<Answer> {
 
 /// The answer when nothing could be read at all.
 pub fn unavailable(reason: Reason) -> Answer {
-    let (code, message) = (reason.family().json_rpc_code(), text_of(reason));
+    let (code, message) = (reason.json_rpc_code(), text_of(reason));
     json(
-        reason.family().http_status(),
+        reason.http_status(),
         reason.as_str(),
         error_body(None, code, &message, &data(reason.as_str(), None)),
     )
@@ -62,29 +62,19 @@ fn denial(judgement: &Judgement<'_>, reason: Reason, id: &[u8; 16]) -> Answer {
             DenyResponse::Http => false,
             DenyResponse::Jsonrpc => true,
         };
-    let status = if as_result { 200 } else { http_status(reason) };
+    let status = if as_result { 200 } else { reason.http_status() };
     let request = judgement.message.as_ref().and_then(|message| message.id);
-    let body = error_body(
-        request,
-        reason.family().json_rpc_code(),
-        &text_of(reason),
-        &data(reason.as_str(), Some(id)),
-    );
+    let body =
+        error_body(request, reason.json_rpc_code(), &text_of(reason), &data(reason.as_str(), Some(id)));
     json(status, reason.as_str(), body)
-}
-
-fn http_status(reason: Reason) -> u16 {
-    match reason {
-        Reason::NoRoute => 404,
-        reason => reason.family().http_status(),
-    }
 }
 
 fn refusal(judgement: &Judgement<'_>, fault: Fault, id: &[u8; 16]) -> Answer {
     let mut data = data(fault.as_str(), Some(id));
     if fault == Fault::UnsupportedVersion {
         data.push_str(",\"supported\":[");
-        for (index, version) in SUPPORTED_VERSIONS.iter().enumerate() {
+        let modern = judgement.message.as_ref().is_some_and(|message| message.meta_version.is_some());
+        for (index, version) in supported(modern).iter().enumerate() {
             // Writing to a string cannot fail.
             let _ = write!(data, "{}\"{version}\"", if index == 0 { "" } else { "," });
         }
@@ -93,6 +83,12 @@ fn refusal(judgement: &Judgement<'_>, fault: Fault, id: &[u8; 16]) -> Answer {
     }
     let body = error_body(judgement.fault_id, fault.json_rpc_code(), fault.message(), &data);
     json(fault.http_status(), fault.as_str(), body)
+}
+
+/// What a caller could speak instead. One that names its revision in `_meta` knows no handshake, and so none of the
+/// revisions that begin with one.
+fn supported(modern: bool) -> &'static [&'static str] {
+    if modern { MODERN_VERSIONS } else { SUPPORTED_VERSIONS }
 }
 
 fn text_of(reason: Reason) -> String {

@@ -1,5 +1,7 @@
 //! The listener's routes. The filter knows a server by the name of its route.
 
+use std::net::IpAddr;
+
 use envoy_types::pb::envoy::config::route::v3::route::Action;
 use envoy_types::pb::envoy::config::route::v3::route_action::{ClusterSpecifier, HostRewriteSpecifier};
 use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
@@ -11,45 +13,61 @@ use sallyport_operator_ir::{ProxyPlan, Route as Way};
 
 use super::LISTENER;
 
-/// One virtual host per host that is named, and one for all others; a path that leads nowhere is answered 404, after
-/// the filter has recorded it.
+/// What a listener on loopback is called. A page that has its own name resolved to this machine (DNS rebinding) names
+/// another host.
+const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
+
+/// One virtual host per host that is named, and one for all others that can mean this listener; what leads nowhere is
+/// answered 404, after the filter has recorded it.
 pub(super) fn render(plan: &ProxyPlan) -> RouteConfiguration {
     let mut hosts: Vec<&str> = plan.routes.iter().filter_map(|way| way.host.as_deref()).collect();
     hosts.sort_unstable();
     hosts.dedup();
-    let named = hosts.into_iter().map(|host| VirtualHost {
-        name: host.into(),
-        domains: vec![host.into(), format!("{host}:*")],
-        routes: ways(plan, Some(host)),
-        ..Default::default()
-    });
-    let others = VirtualHost {
-        name: "any".into(),
-        domains: vec!["*".into()],
-        routes: ways(plan, None),
-        ..Default::default()
+    let named = hosts.iter().map(|host| virtual_host(host, domains(host), ways(plan, Some(host))));
+    let is_loopback = plan.listen.host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    let others = if is_loopback {
+        let own = LOOPBACK.into_iter().filter(|own| !hosts.contains(own)).flat_map(domains).collect();
+        vec![
+            virtual_host("loopback", own, ways(plan, None)),
+            virtual_host("any", vec!["*".into()], vec![nowhere()]),
+        ]
+    } else {
+        vec![virtual_host("any", vec!["*".into()], ways(plan, None))]
     };
     RouteConfiguration {
         name: LISTENER.into(),
-        virtual_hosts: named.chain([others]).collect(),
+        virtual_hosts: named.chain(others).filter(|host| !host.domains.is_empty()).collect(),
         // A cluster that Envoy refused fails the calls of its own server (503) and no others.
         validate_clusters: Some(BoolValue { value: false }),
         ..Default::default()
     }
 }
 
+fn virtual_host(name: &str, domains: Vec<String>, routes: Vec<Route>) -> VirtualHost {
+    VirtualHost { name: name.into(), domains, routes, ..Default::default() }
+}
+
+/// A host with any port.
+fn domains(host: &str) -> Vec<String> {
+    vec![host.into(), format!("{host}:*")]
+}
+
 fn ways(plan: &ProxyPlan, host: Option<&str>) -> Vec<Route> {
     let fits = |way: &&Way| way.host.is_none() || way.host.as_deref() == host;
     let mut ways: Vec<Route> = plan.routes.iter().filter(fits).map(|way| route(way, plan)).collect();
-    ways.push(Route {
+    ways.push(nowhere());
+    ways
+}
+
+fn nowhere() -> Route {
+    Route {
         r#match: Some(RouteMatch {
             path_specifier: Some(PathSpecifier::Prefix("/".into())),
             ..Default::default()
         }),
         action: Some(Action::DirectResponse(DirectResponseAction { status: 404, ..Default::default() })),
         ..Default::default()
-    });
-    ways
+    }
 }
 
 fn route(way: &Way, plan: &ProxyPlan) -> Route {

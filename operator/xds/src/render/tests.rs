@@ -115,6 +115,13 @@ fn a_server_with_a_host_has_a_virtual_host_and_the_others_are_there_too() {
 }
 
 #[test]
+fn a_listener_that_others_can_reach_answers_to_any_host() {
+    let mut plan = plan(vec![route("n/a", "/a")], vec![]);
+    plan.listen.host = "0.0.0.0".into();
+    golden("any-host", &plan, &[types::ROUTES]);
+}
+
+#[test]
 fn a_server_behind_tls_is_proven_and_addressed_by_its_name() {
     let mut named = upstream("n/a", "mcp.example.com", 443);
     named.tls = Some("mcp.example.com".into());
