@@ -33,7 +33,7 @@ lint: setup ## Format, warnings as errors, file sizes
 	@scripts/check-size.sh
 
 .PHONY: unit
-unit: ## Unit and property tests
+unit: wasm ## Unit and property tests
 	@cargo test --quiet --locked
 
 .PHONY: e2e

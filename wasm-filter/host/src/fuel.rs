@@ -3,13 +3,14 @@
 use wasmtime::{Result, ensure};
 
 use crate::gateway::Gateway;
+use crate::profile::Profile;
 use crate::sample;
 use crate::vm::{Cost, Filter};
 
 /// Exchanges that are measured, each in a session of its own as far as there are as many.
 pub const EXCHANGES: usize = 200;
-/// Exchanges between two ticks.
-const PER_TICK: usize = 50;
+/// Exchanges between two ticks; as many are enough for a profile.
+pub const PER_TICK: usize = 50;
 const TICK_NANOS: u64 = 50_000_000;
 /// Resources of one response of the control plane.
 const CHUNK: usize = 1000;
@@ -41,13 +42,9 @@ impl Sums {
     /// Instructions per exchange, all phases together.
     pub fn per_exchange(&self) -> u64 {
         let phases = [self.headers, self.body, self.end, self.tick, self.ack];
-        per_exchange(phases.iter().fold(0, |sum, cost| sum.saturating_add(cost.fuel)))
+        let sum: u64 = phases.iter().map(|cost| cost.fuel).sum();
+        sum / EXCHANGES as u64
     }
-}
-
-/// The share of one exchange in a sum over all.
-pub fn per_exchange(sum: u64) -> u64 {
-    sum.checked_div(EXCHANGES as u64).unwrap_or(0)
 }
 
 /// A gateway that knows this many sessions and grants, and what it cost to tell it.
@@ -72,6 +69,18 @@ pub fn filled(filter: &Filter, sessions: usize, grants: usize) -> Result<(Gatewa
     Ok((gateway, cost))
 }
 
+/// Functions that the instructions of [`PER_TICK`] exchanges are run in; `filter` was loaded to count them.
+///
+/// # Errors
+/// The module traps, or refuses a call.
+pub fn profile(filter: &Filter, sessions: usize, grants: usize) -> Result<Profile> {
+    let (mut gateway, _) = filled(filter, sessions, grants)?;
+    run(&mut gateway, PER_TICK, sessions, grants, &mut Sums::default())?;
+    gateway.proxy_mut().profile.clear();
+    run(&mut gateway, PER_TICK, sessions, grants, &mut Sums::default())?;
+    Ok(std::mem::take(&mut gateway.proxy_mut().profile))
+}
+
 /// Measures with this many sessions and grants.
 ///
 /// # Errors
@@ -80,17 +89,23 @@ pub fn measure(filter: &Filter, sessions: usize, grants: usize) -> Result<Sums> 
     let (mut gateway, fill) = filled(filter, sessions, grants)?;
     let mut sums = Sums { fill, ..Sums::default() };
     // The first calls pay for what later ones find done: tables grow, metrics are defined.
-    run(&mut gateway, sessions, grants, &mut Sums::default())?;
+    run(&mut gateway, EXCHANGES, sessions, grants, &mut Sums::default())?;
     sums.idle_tick = gateway.tick(TICK_NANOS)?;
-    run(&mut gateway, sessions, grants, &mut sums)?;
+    run(&mut gateway, EXCHANGES, sessions, grants, &mut sums)?;
     sums.change = gateway.send_sessions(&[sample::session(0, grants)], &[])?;
     sums.memory_bytes = gateway.memory_bytes();
     Ok(sums)
 }
 
-fn run(gateway: &mut Gateway, sessions: usize, grants: usize, sums: &mut Sums) -> Result<()> {
-    let step = sessions.checked_div(EXCHANGES).unwrap_or(0).max(1);
-    for number in 1..=EXCHANGES {
+fn run(
+    gateway: &mut Gateway,
+    exchanges: usize,
+    sessions: usize,
+    grants: usize,
+    sums: &mut Sums,
+) -> Result<()> {
+    let step = sessions.checked_div(exchanges).unwrap_or(0).max(1);
+    for number in 1..=exchanges {
         let session = number.saturating_mul(step).checked_rem(sessions).unwrap_or(0);
         let (fate, costs) = gateway.exchange(&sample::request(session, grants, sample::CALL))?;
         ensure!(fate.is_forwarded(), "a call that is granted is refused: {fate:?}");

@@ -12,10 +12,11 @@
 mod abi;
 pub mod fuel;
 mod gateway;
+pub mod profile;
 mod proxy;
 pub mod sample;
 mod vm;
 
 pub use gateway::{Costs, Fate, Gateway, Request};
 pub use proxy::{Answer, GrpcCall, GrpcStream, Proxy};
-pub use vm::{Cost, Filter, Vm};
+pub use vm::{Cost, Count, Filter, Vm};

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::profile::Profile;
+
 /// An answer that the module gave in place of the upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
@@ -82,6 +84,8 @@ pub struct Proxy {
     pub faults: BTreeMap<&'static str, u32>,
     /// How often each host call was made.
     pub host_calls: BTreeMap<&'static str, u64>,
+    /// Instructions by function, if the module was loaded to count them.
+    pub profile: Profile,
     tokens: u32,
 }
 

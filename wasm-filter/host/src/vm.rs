@@ -8,6 +8,7 @@ use wasmtime::{
 };
 
 use crate::abi;
+use crate::profile;
 use crate::proxy::Proxy;
 
 /// Where `make wasm` puts the module.
@@ -31,10 +32,20 @@ impl std::ops::AddAssign for Cost {
     }
 }
 
+/// What is counted while the module runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Count {
+    /// Instructions of each callback.
+    Callbacks,
+    /// Instructions of each function as well; slow.
+    Functions,
+}
+
 /// The compiled module.
 pub struct Filter {
     engine: Engine,
     instance: InstancePre<Proxy>,
+    count: Count,
 }
 
 impl std::fmt::Debug for Filter {
@@ -48,27 +59,28 @@ impl Filter {
     ///
     /// # Errors
     /// It is not there, or is no module for this host.
-    pub fn built() -> Result<Self> {
-        Self::load(Path::new(BUILT))
+    pub fn built(count: Count) -> Result<Self> {
+        Self::load(Path::new(BUILT), count)
     }
 
     /// The module at `path`.
     ///
     /// # Errors
     /// It is not there, or is no module for this host.
-    pub fn load(path: &Path) -> Result<Self> {
+    pub fn load(path: &Path, count: Count) -> Result<Self> {
         let bytes = std::fs::read(path).with_context(|| {
             format!("the filter's module {} cannot be read; run `make wasm`", path.display())
         })?;
         let mut config = Config::new();
         config.consume_fuel(true);
+        config.epoch_interruption(count == Count::Functions);
         let engine = Engine::new(&config)?;
         let module = Module::new(&engine, bytes)?;
         let mut linker = Linker::new(&engine);
         abi::link(&mut linker)?;
         // The SDK imports more than the filter calls.
         linker.define_unknown_imports_as_traps(&module)?;
-        Ok(Self { instance: linker.instantiate_pre(&module)?, engine })
+        Ok(Self { instance: linker.instantiate_pre(&module)?, engine, count })
     }
 
     /// A VM of it, begun at `now_nanos` since 1970.
@@ -78,6 +90,9 @@ impl Filter {
     pub fn start(&self, now_nanos: u64) -> Result<Vm> {
         let mut store = Store::new(&self.engine, Proxy::new(now_nanos));
         store.set_fuel(FUEL)?;
+        if self.count == Count::Functions {
+            profile::watch(&mut store);
+        }
         let instance = self.instance.instantiate(&mut store)?;
         let mut vm = Vm { store, instance };
         vm.call::<(), ()>("_initialize", ())?;
@@ -130,7 +145,9 @@ impl Vm {
         let calls_before = self.host_calls();
         self.store.set_fuel(FUEL)?;
         let result = self.call(name, arguments)?;
-        let fuel = FUEL.saturating_sub(self.store.get_fuel()?);
+        let left = self.store.get_fuel()?;
+        self.store.data_mut().profile.settle(left);
+        let fuel = FUEL.saturating_sub(left);
         let host_calls = self.host_calls().saturating_sub(calls_before);
         Ok((Some(result), Cost { fuel, host_calls }))
     }
