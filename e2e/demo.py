@@ -1,60 +1,177 @@
-"""The demonstration: a payments server behind Sallyport, and what grants and sessions do to calls. Leaves it running."""
+"""The demonstration: two MCP servers behind Sallyport, official SDK clients that call them, and what grants and consent do to
+those calls. Leaves everything running; with `--once` it ends, on ports that are free."""
 
-import json
+import contextlib
+import signal
+import socket
 import sys
+import time
 
-from harness import IDENTITY, MEDIA, Stack, until
+from harness import until
+from samples import EVERYTHING, LEGACY, MODERN, OPS, REPORT, Samples, reason_of
+from typescript import SdkError
 
-REPORT = {"x-mcp-human-id": "user-123", "x-mcp-agent-id": "report-agent", "x-mcp-agent-session": "sess-report"}
+# Where things listen when nothing else does; `sallyport up` has the same defaults.
+FRIENDLY = {
+    "listen": 8091, "api": 8080, "envoy-admin": 9901, "xds": 18000, "ingest": 18001, "operator-admin": 18002, "ingest-admin": 18003,
+}
+UPSTREAMS = (8088, 8089)
+WHY = {
+    "tool_not_granted": "its grant does not name the tool",
+    "side_effect_not_allowed": "its grant allows reading only, and this tool writes",
+    "missing_session": "no user has opened a session for it",
+    "trust_too_low": "the user consented to medium trust, the tool requires high",
+    "tool_denied": "the grant forbids this tool in so many words",
+    "session_revoked": "the user's consent is withdrawn",
+}
 
 
-def show(what, answer):
-    status, body = answer
-    message = json.loads(body)
-    verdict = message["error"]["data"]["reason"] if "error" in message else "allowed: " + message["result"]["content"][0]["text"]
-    print(f"  {what:<58} HTTP {status}  {verdict}")
+def styled(code, text):
+    return f"\033[{code}m{text}\033[0m" if sys.stdout.isatty() else text
+
+
+def heading(text):
+    print(f"\n{styled('1', text)}", flush=True)
+
+
+def line(mark, colour, verdict, who, what, why):
+    print(f"  {styled(colour, f'{mark} {verdict:<8}')} {who:<13} {what:<34} {why}", flush=True)
+
+
+def aside(text):
+    print(styled("2", f"    {text}"), flush=True)
+
+
+def attempt(who, what, call, outcome):
+    """One call through the gateway on one line: the verdict, and what the server answered or why it never saw the call."""
+    try:
+        answer = call()
+    except SdkError as error:
+        reason = reason_of(error)
+        line("✘", "31", "denied", who, what, f"{reason}: {WHY.get(reason, error.message)}")
+    else:
+        line("✔", "32", "allowed", who, what, outcome(answer))
+
+
+def refunded(answer):
+    invoice = answer["structuredContent"]
+    return f"{invoice['refunded_cents'] / 100:,.2f} {invoice['currency']} paid back to {invoice['customer']}"
+
+
+def text(answer):
+    return answer["content"][0]["text"]
+
+
+def payments(demo):
+    heading("payments: our sample, on the official Rust SDK. Clients: TypeScript SDK v2, protocol 2026-07-28")
+    ops, report = demo.connect("v2", MODERN, OPS), demo.connect("v2", MODERN, REPORT)
+    stranger = demo.connect("v2", MODERN, {name: value for name, value in OPS.items() if "session" not in name})
+    listed = lambda answer: f"{len(answer['structuredContent']['invoices'])} invoices"  # noqa: E731
+    attempt("ops-agent", "list_invoices", lambda: ops.tool("list_invoices"), listed)
+    attempt("report-agent", "list_invoices", lambda: report.tool("list_invoices"), listed)
+    attempt("report-agent", "refund_invoice inv-1001", lambda: report.tool("refund_invoice", invoice_id="inv-1001"), refunded)
+    attempt("report-agent", "add_note inv-1001", lambda: report.tool("add_note", invoice_id="inv-1001", note="late"), text)
+    attempt("ops-agent", "list_invoices, without a session", lambda: stranger.tool("list_invoices"), listed)
+    attempt("ops-agent", "refund_invoice inv-1001", lambda: ops.tool("refund_invoice", invoice_id="inv-1001"), refunded)
+    enforced = demo.consent("sess-ops", "high")["enforced"]
+    aside("user-123 consents to high trust: POST /api/v1/runtime/sessions")
+    aside(f"enforced on {enforced['enforced']} of {enforced['of']} filter instances in {enforced['millis']:.1f} ms")
+    attempt("ops-agent", "refund_invoice inv-1001", lambda: ops.tool("refund_invoice", invoice_id="inv-1001"), refunded)
+
+
+def everything(demo):
+    heading("everything: the MCP project's reference server. Client: TypeScript SDK v1, protocol 2025-11-25")
+    ops = demo.connect("v1", LEGACY, EVERYTHING, "everything")
+    attempt("ops-agent", "get-sum 19 23", lambda: ops.tool("get-sum", a=19, b=23), text)
+    attempt("ops-agent", "get-env", lambda: ops.tool("get-env"), text)
+    attempt("ops-agent", "get-tiny-image", lambda: ops.tool("get-tiny-image"), text)
+    steps = []
+    long = {"name": "trigger-long-running-operation", "arguments": {"duration": 60, "steps": 300}}
+    running = ops.begin("callTool", long, on_progress=steps.append)
+    until(lambda: len(steps) >= 3 or running.done(), what="progress of the long call")
+    seen = ", ".join(str(step["progress"]) for step in steps)
+    line("✔", "32", "allowed", "ops-agent", "trigger-long-running-operation", f"a stream of progress, open for a minute: {seen} …")
+    aside("$ sallyport session revoke mcp-servers/sess-everything")
+    aside(demo.cli("session", "revoke", "mcp-servers/sess-everything").stdout.strip())
+    returned = time.monotonic()
+    until(lambda: any("disconnected" in error.message for error in ops.noticed), what="the stream is cut")
+    after = f"{1000 * (time.monotonic() - returned):.0f} ms after the command returned"
+    line("✂", "33", "cut", "ops-agent", "trigger-long-running-operation", f"the open stream broke off {after}")
+    attempt("ops-agent", "get-sum 19 23", lambda: ops.tool("get-sum", a=19, b=23), text)
+
+
+def record(demo):
+    heading("The record, newest first")
+    aside("$ sallyport events --limit 16")
+    until(lambda: demo.events(reason="session_revoked", tool_name="get-sum"), what="the last event")
+    until(lambda: any(event["payload"].get("cut") for event in demo.events()), what="the event of the cut")
+    for event in demo.cli("events", "--limit", "16").stdout.splitlines():
+        print(f"  {event}")
+    stats = demo.api("GET", "stats")[1]
+    aside(f"{len(demo.events())} events stored, {stats['missing']} missing: each names its predecessor by hash, so a gap would show")
+
+
+def what_next(demo):
+    gateway, api, data = demo.ports["listen"], demo.ports["api"], demo.folder / "data"
+    payments_url = f"http://127.0.0.1:{gateway}/payments/mcp"
+    heading("It goes on running; Ctrl-C stops it. Try next, in another terminal of this folder:")
+    identity = [f"{name}: {value}" for name, value in OPS.items()]
+    print(f"""
+  # the MCP inspector (Node 22.19 or newer, which set-up has put beside the tests)
+  export PATH="$PWD/e2e/node/node_modules/.bin:$PATH"
+  npx -y @modelcontextprotocol/inspector --cli {payments_url} --transport http --method tools/list \\
+    {' '.join(f"--header '{header}'" for header in identity)}
+  npx -y @modelcontextprotocol/inspector --cli {payments_url} --transport http --method tools/call \\
+    --tool-name refund_invoice --tool-args-json '{{"invoice_id": "inv-1003", "amount_cents": 100}}' \\
+    {' '.join(f"--header '{header}'" for header in identity)}
+
+  # curl: a call as it is on the wire; this one is denied
+  curl -s {payments_url} {' '.join(f"-H '{header}'" for header in identity)} \\
+    -H 'content-type: application/json' -H 'accept: application/json, text/event-stream' \\
+    -H 'mcp-protocol-version: {MODERN}' -H 'mcp-method: tools/call' -H 'mcp-name: drop_tables' \\
+    -d '{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"drop_tables","arguments":{{}},"_meta":{{"io.modelcontextprotocol/protocolVersion":"{MODERN}","io.modelcontextprotocol/clientCapabilities":{{}}}}}}}}'
+
+  # consent, withdrawal, and why a call would be denied
+  curl -s http://127.0.0.1:{api}/api/v1/runtime/sessions -H "x-api-key: $(cat {data}/api-key)"
+  export SALLYPORT_DATA={data}
+  target/debug/sallyport session unrevoke mcp-servers/sess-everything
+  target/debug/sallyport grant disable mcp-servers/payments-ops-agent
+  target/debug/sallyport explain mcp-servers/payments --human user-123 --agent report-agent --session sess-report --tool add_note
+
+  # the manifests: edit one and call again
+  {demo.config}
+""", flush=True)
+
+
+def free(port):
+    with socket.socket() as probe:
+        # What a server that just ended leaves behind does not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def start(once):
+    """On the friendly ports if all of them are free, on any others if not."""
+    friendly = not once and all(free(port) for port in [*FRIENDLY.values(), *UPSTREAMS])
+    return Samples(FRIENDLY, UPSTREAMS) if friendly else Samples()
 
 
 def main():
-    stack = Stack()
-    try:
-        walk(stack)
-        if "--once" not in sys.argv:
-            ports = stack.ports
-            print("\nIt goes on running; Ctrl-C stops it. Try next:")
-            print(f"  curl -s http://127.0.0.1:{ports['listen']}/payments/mcp -H 'content-type: application/json' \\")
-            print("    -H 'accept: application/json, text/event-stream' -H 'x-mcp-human-id: user-123' -H 'x-mcp-agent-id: ops-agent' \\")
-            print("    -H 'x-mcp-agent-session: sess-ops' -d '{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\",\"params\":{\"name\":\"list_invoices\"}}'")
-            print(f"  curl -s http://127.0.0.1:{ports['api']}/api/v1/runtime/sessions -H \"x-api-key: $(cat {stack.folder}/data/api-key)\"")
-            print(f"  target/debug/sallyport session revoke mcp-servers/sess-ops --data {stack.folder}/data")
-            print(f"  edit {stack.config}/access.yaml and call again")
-            stack.process.wait()
-    except KeyboardInterrupt:
-        pass
-    finally:
-        stack.stop()
-
-
-def walk(stack):
-    print(f"Control plane, Envoy, ingest and API are up; first verdict after {stack.started_in:.1f} s.\n")
-    show("ops-agent lists invoices", stack.call("list_invoices"))
-    show("report-agent calls a tool it was not granted", stack.call("refund_invoice", {**MEDIA, **REPORT}))
-    show("ops-agent refunds; the user consented to medium trust", stack.call("refund_invoice"))
-    session = {
-        "name": "sess-ops", "namespace": "mcp-servers", "serverRef": {"name": "payments"}, "consentedTrust": "high",
-        "subject": {"humanID": "user-123", "agentID": "ops-agent"}, "expiresAt": "2099-12-31T23:59:00Z",
-    }
-    stack.api("POST", "runtime/sessions", session)
-    answer = until(lambda: (lambda a: a if a[0] == 200 else None)(stack.call("refund_invoice")), what="raised consent")
-    show("the same, after the user consents to high", answer)
-    show("report-agent writes; its grant allows reading only", stack.call("add_note", {**MEDIA, **REPORT}))
-    show("a call without a session", stack.call("list_invoices", {**MEDIA, **{k: v for k, v in IDENTITY.items() if "session" not in k}}))
-    print("  $ sallyport session revoke mcp-servers/sess-ops")
-    print("    " + stack.cli("session", "revoke", "mcp-servers/sess-ops").stdout.strip())
-    show("ops-agent lists invoices again", stack.call("list_invoices"))
-    until(lambda: stack.events(reason="session_revoked"), what="the last event")
-    print("\nThe record, newest first:")
-    print(stack.cli("events", "--limit", "8").stdout)
+    once = "--once" in sys.argv[1:]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    with contextlib.suppress(KeyboardInterrupt), contextlib.closing(start(once)) as demo:
+        print("Sallyport: a call passes two gates, the administrator's grant and the user's consent, or it does not pass.")
+        aside(f"control plane, Envoy, audit ingest and API up, with a first verdict, after {demo.started_in:.1f} s")
+        payments(demo)
+        everything(demo)
+        record(demo)
+        if not once:
+            what_next(demo)
+            demo.process.wait()
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 of a test, or a part of it. Ends with one line of counts.
 
 A module's tests run in order, on a stack that they share: each undoes what it changed. The stack is the common one, or what
-the module's own `start()` gives: anything with a `stop()`, and `log_tail()` for what to print after a failure.
+the module's own `start()` gives: anything with a `stop()`, and `log_tail()` for what to print after a failure, or None.
 """
 
 import importlib
@@ -32,10 +32,10 @@ class Runner:
             print(f"FAILED  {name}: its stack does not start", flush=True)
             return
         try:
-            if sum(not self.run_test(name, function, stack) for function in tests):
+            if sum(not self.run_test(name, function, stack) for function in tests) and stack:
                 print(stack.log_tail(), file=sys.stderr)
         finally:
-            if own:
+            if own and stack:
                 stack.stop()
 
     def run_test(self, module, function, stack):

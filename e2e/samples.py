@@ -62,6 +62,8 @@ class Samples(Gateway):
         super().stop()
         self.stop_upstreams()
 
+    close = stop
+
     def stop_upstreams(self):
         while self.upstreams:
             self.upstreams.pop().stop()

@@ -150,18 +150,26 @@ async fn events(args: &EventsArgs) -> anyhow::Result<()> {
     let query: Vec<(&str, &str)> = std::iter::once(("limit", limit.as_str())).chain(filters).collect();
     let page = Client::new(&args.api)?.get("events/filter", &query).await?;
     for event in items(&page, "events") {
-        if args.json {
-            say(&event.to_string());
-            continue;
-        }
-        let joined =
-            |names: &[&str]| names.iter().map(|name| text(event, name)).collect::<Vec<_>>().join(" ");
-        let what = joined(&["/payload/rpc_method", "/payload/tool_name"]);
-        let who = joined(&["/payload/human_id", "/payload/agent_id", "/payload/session_id"]);
-        let verdict = joined(&["/payload/decision", "/payload/reason"]);
-        say(&format!("{}  {verdict:<40} {what:<28} {who}", text(event, "/timestamp")));
+        say(&if args.json { event.to_string() } else { told(event) });
     }
     Ok(())
+}
+
+/// An event on one line: when, the verdict and its reason, what was asked of which server, and by whom.
+fn told(event: &Value) -> String {
+    let field =
+        |name: &str| event.pointer("/payload").and_then(|payload| payload.get(name)).and_then(Value::as_str);
+    // The end of what was told of while it was open has no decision of its own.
+    let end = if flag(event, "/payload/cut") { "cut" } else { "ended" };
+    let decision = field("decision").unwrap_or(end);
+    let asked = field("rpc_method").or(field("method"));
+    let what = asked.into_iter().chain(field("tool_name")).collect::<Vec<_>>().join(" ");
+    let who = ["human_id", "agent_id", "session_id"].map(|name| field(name).unwrap_or("-")).join(" ");
+    let (server, reason) = (field("server").unwrap_or("-"), field("reason").unwrap_or("-"));
+    // To the millisecond: 2026-11-21T07:31:23.712
+    let time = text(event, "/timestamp");
+    let time = time.get(..23).unwrap_or(time);
+    format!("{time}  {decision:<5}  {reason:<24} {server:<11} {what:<42} {who}")
 }
 
 async fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
@@ -206,6 +214,22 @@ mod tests {
         let (line, complete) = enforced(&answer);
         assert!(!complete && line.contains("1 of 2") && line.contains("w/2"), "{line}");
         assert!(!enforced(&json!({})).1, "no word of enforcement is none");
+    }
+
+    #[test]
+    fn an_event_is_told_on_one_line_and_a_cut_shows() {
+        let event = json!({ "timestamp": "2026-11-21T07:31:23.712178000Z", "payload": {
+            "decision": "deny", "reason": "tool_denied", "server": "everything", "rpc_method": "tools/call",
+            "tool_name": "get-env", "human_id": "user-123", "agent_id": "ops-agent" } });
+        let words = |event: &Value| told(event).split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(
+            words(&event),
+            "2026-11-21T07:31:23.712 deny tool_denied everything tools/call get-env user-123 ops-agent -"
+        );
+        let cut =
+            json!({ "timestamp": "", "payload": { "cut": true, "reason": "allowed", "method": "GET" } });
+        assert_eq!(words(&cut), "cut allowed - GET - - -");
+        assert_eq!(words(&json!({ "payload": { "phase": "outcome" } })), "- ended - - - - -");
     }
 
     #[test]

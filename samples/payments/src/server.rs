@@ -19,7 +19,7 @@ use rmcp::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::ledger::{self, Invoice, Ledger, LedgerError, Note, Status};
+use crate::ledger::{Invoice, Ledger, LedgerError, Note, Status, without_format};
 
 const JSON: &str = "application/json";
 
@@ -53,8 +53,7 @@ struct RefundInvoice {
     /// The invoice, such as `inv-1001`.
     invoice_id: String,
     /// How much to pay back, in cents; all that is left if absent.
-    #[serde(default)]
-    #[schemars(schema_with = "ledger::cents")]
+    #[schemars(transform = without_format)]
     amount_cents: Option<u64>,
 }
 
