@@ -428,9 +428,12 @@ impl Worker {
         self.uses_shared = now;
     }
 
+    /// A VM without a number has neither stream nor chain: it only ever held the configuration that denies everything.
     fn set_gauges(&self, host: &impl Host) {
+        let Some(worker) = self.number else {
+            return;
+        };
         let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
-        let worker = self.number.unwrap_or(0);
         let gauges = [
             ("sallyport_sessions_held", number(self.store.sessions())),
             ("sallyport_grants_held", number(self.store.grants())),
