@@ -129,6 +129,9 @@ pub(crate) struct ExplainArgs {
     /// The consented session.
     #[arg(long)]
     pub(crate) session: Option<String>,
+    /// When the proxy last saw the session used, as `2030-12-31T23:59:00Z`; by default just now.
+    #[arg(long, requires = "session")]
+    pub(crate) last_used: Option<String>,
     /// Name of the tool that is called.
     #[arg(long, conflicts_with_all = ["method", "params"])]
     pub(crate) tool: Option<String>,

@@ -190,7 +190,10 @@ async fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
         "humanID": who(&args.human), "agentID": who(&args.agent), "teamID": who(&args.team),
         "sessionID": who(&args.session),
     });
-    let body = json!({ "namespace": namespace, "server": name, "identity": identity, "request": request });
+    let body = json!({
+        "namespace": namespace, "server": name, "identity": identity, "request": request,
+        "last_used": args.last_used,
+    });
     let answer = Client::new(&args.api)?.post("runtime/policy/explain", Some(&body)).await?;
     say(&serde_json::to_string_pretty(&answer)?);
     Ok(if text(&answer, "/decision") == "allow" { ExitCode::SUCCESS } else { ExitCode::from(DENIED) })

@@ -1,7 +1,7 @@
 //! Why a request is allowed or denied: the judge that the proxy runs, on the state of this moment, step by step.
 //!
-//! What a proxy alone knows is left out: when it last saw a session (`idleTimeout` never strikes here), whether it has
-//! all of its state, and whether its audit events find room.
+//! What a proxy alone knows is left out: whether it has all of its state, and whether its audit events find room. When
+//! it last saw a session is taken from the question; where that does not say, the session counts as just used.
 
 mod question;
 mod steps;
@@ -48,7 +48,10 @@ pub(crate) fn explain(
         }
     };
     let (route, auth) = (policy.route.clone(), policy.auth.clone());
-    let mut state = state(view, &id, at.as_second())?;
+    let mut state = state(view, &id, question.last_used.unwrap_or(at).as_second())?;
+    let idle_timeout = policy.session.idle_timeout_seconds;
+    // What the question does not say is each proxy's to judge; the answer says so.
+    let unjudged_idle = Some(idle_timeout).filter(|seconds| *seconds > 0 && question.last_used.is_none());
     state.problems.extend(problems.iter().map(|found| told(Kind::Server, &id, found)));
     state.store.set_servers(vec![policy]);
     let body = question.body()?;
@@ -71,13 +74,13 @@ pub(crate) fn explain(
     answer.insert("namespace".into(), id.namespace.as_str().into());
     answer.insert("server".into(), id.name.as_str().into());
     answer.insert("at".into(), at.to_string().into());
-    answer.insert("steps".into(), steps::tell(&judgement, &steps));
+    answer.insert("steps".into(), steps::tell(&judgement, &steps, unjudged_idle));
     answer.insert("problems".into(), state.problems.into());
     Ok(Value::Object(answer))
 }
 
-/// Grants and sessions that name the server. Sessions of other servers deny like unknown ones, so they can be missing.
-fn state(view: &View, server: &ObjectId, now: i64) -> Result<State, ApiError> {
+/// Grants and sessions that name the server, last used at `last_used` in seconds since 1970. Sessions of other servers deny like unknown ones, so they can be missing.
+fn state(view: &View, server: &ObjectId, last_used: i64) -> Result<State, ApiError> {
     let mut state = State { store: Store::new(), problems: Vec::new() };
     for kind in [Kind::Grant, Kind::Session] {
         for (id, stored) in view.list(kind) {
@@ -90,7 +93,7 @@ fn state(view: &View, server: &ObjectId, now: i64) -> Result<State, ApiError> {
                 Access::Grant(grant) => state.store.upsert_grant(grant, 0),
                 Access::Session(session) => state
                     .store
-                    .upsert_session(&session, 0, now)
+                    .upsert_session(&session, 0, last_used)
                     .map_err(|error| ApiError::new(Code::Conflict, format!("session `{id}`: {error}")))?,
             }
         }

@@ -56,6 +56,8 @@ pub(crate) struct Question {
     headers: BTreeMap<String, Header>,
     /// When.
     pub(super) at: Option<Timestamp>,
+    /// When the proxy last saw the session used.
+    pub(super) last_used: Option<Timestamp>,
 }
 
 impl Question {

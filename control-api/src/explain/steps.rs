@@ -5,10 +5,11 @@ use sallyport_mcp_wire::Fault;
 use sallyport_policy::{Outcome, Reason, SideEffect, Step};
 use serde_json::{Value, json};
 
-/// The steps of the verdict; where there is none, why the request could not be read.
-pub(super) fn tell(judgement: &Judgement<'_>, steps: &[Step]) -> Value {
+/// The steps of the verdict; where there is none, why the request could not be read. `unjudged_idle`: the seconds of
+/// the server's idle timeout, where nothing is known of the session's last use.
+pub(super) fn tell(judgement: &Judgement<'_>, steps: &[Step], unjudged_idle: Option<u64>) -> Value {
     match &judgement.ruling {
-        Ruling::Verdict(_) => steps.iter().map(step).collect(),
+        Ruling::Verdict(_) => steps.iter().map(|told| step(told, unjudged_idle)).collect(),
         Ruling::Fault(fault) => {
             let (reason, detail) = (fault.as_str(), Fault::message(*fault));
             json!([{ "step": "read", "outcome": "fail", "reason": reason, "detail": detail }])
@@ -16,7 +17,7 @@ pub(super) fn tell(judgement: &Judgement<'_>, steps: &[Step]) -> Value {
     }
 }
 
-fn step(step: &Step) -> Value {
+fn step(step: &Step, unjudged_idle: Option<u64>) -> Value {
     match step {
         Step::Governed(true) => passed("governed", "the method needs a grant"),
         Step::Governed(false) => passed("governed", "the method needs no grant"),
@@ -25,7 +26,13 @@ fn step(step: &Step) -> Value {
             judged("session", *outcome, "none was presented, and none is needed", "none was presented")
         }
         Step::Session { id: Some(id), outcome } => {
-            let (good, bad) = (format!("`{id}` is live and the caller's"), format!("`{id}` does not count"));
+            let idle = unjudged_idle.map_or_else(String::new, |seconds| {
+                format!(
+                    "; each proxy judges by what it saw whether it was idle for {seconds} s (see `last_used`)"
+                )
+            });
+            let good = format!("`{id}` is live and the caller's{idle}");
+            let bad = format!("`{id}` does not count");
             judged("session", *outcome, &good, &bad)
         }
         Step::Inventory { required_trust, side_effect, outcome } => {

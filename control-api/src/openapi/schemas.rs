@@ -234,6 +234,10 @@ fn explain() -> Value {
                     "additionalProperties": { "type": ["string", "array", "null"], "items": { "type": "string" } },
                 },
                 "at": { "type": "string", "format": "date-time", "description": "When; by default now." },
+                "last_used": {
+                    "type": "string", "format": "date-time",
+                    "description": "When the proxy last saw the session used; by default at that moment.",
+                },
             },
         },
         "ExplainStep": {

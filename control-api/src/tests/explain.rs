@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::support::World;
+use super::support::{ACCESS, SERVERS, World};
 
 const PATH: &str = "/api/runtime/policy/explain";
 
@@ -82,6 +82,29 @@ async fn it_follows_the_directory_and_the_given_time() {
     world.call("POST", "/api/runtime/sessions/mcp-servers/sess-1/unrevoke", None).await;
     world.call("POST", "/api/runtime/grants/mcp-servers/ops/disable", None).await;
     assert_eq!(world.post(PATH, question("list_invoices", "sess-1")).await.body["reason"], "grant_disabled");
+}
+
+#[tokio::test]
+async fn idleness_is_judged_where_the_last_use_is_told() {
+    let world = World::new().await;
+    let servers = SERVERS.replace("session: {required: true}", "session: {required: true, idleTimeout: 1h}");
+    std::fs::write(world.config().join("servers.yaml"), servers).unwrap();
+    let created = "name: sess-1, creationTimestamp: \"2090-01-01T07:00:00Z\",";
+    let access = ACCESS.replace("name: sess-1,", created);
+    std::fs::write(world.config().join("access.yaml"), access).unwrap();
+    let ask = async |last_used: Value| {
+        let mut body = question("list_invoices", "sess-1");
+        body["at"] = json!("2090-01-01T10:00:00Z");
+        body["last_used"] = last_used;
+        world.post(PATH, body).await.body
+    };
+    assert_eq!(ask(json!("2090-01-01T08:59:59Z")).await["reason"], "session_idle");
+    let answer = ask(json!("2090-01-01T09:00:00Z")).await;
+    assert_eq!((&answer["decision"], answer.to_string().contains("idle")), (&json!("allow"), false));
+    let answer = ask(json!(null)).await;
+    assert_eq!(answer["decision"], "allow");
+    let detail = step(&answer, "session")["detail"].as_str().unwrap();
+    assert!(detail.contains("idle for 3600 s (see `last_used`)"), "{detail}");
 }
 
 #[tokio::test]
