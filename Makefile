@@ -26,8 +26,17 @@ run: build ## Runs everything on config/samples/payments
 demo: build ## Shows allowed, denied and revoked calls through a real Envoy, and leaves it running
 	@python3 e2e/demo.py
 
+.PHONY: check-layers
+check-layers: ## Who may depend on whom (scripts/layers.toml)
+	@python3 scripts/check_layers.py
+
+.PHONY: deny
+deny: ## Licences, sources and versions of dependencies (deny.toml)
+	@python3 scripts/check_deny.py
+
 .PHONY: lint
-lint: setup ## Format, warnings as errors, file sizes
+lint: setup check-layers deny ## Format, warnings as errors, file sizes, dependencies
+	@python3 -m unittest discover --quiet --start-directory scripts/tests
 	@cargo fmt --all --check
 	@cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
 	@scripts/check-size.sh
