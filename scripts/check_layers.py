@@ -26,7 +26,7 @@ def check_edges(rules, crates):
     """Problems of the crates' own dependencies; `crates`: pairs of a name and its edges."""
     layers = {crate: (depth, layer["name"]) for depth, layer in enumerate(rules["layer"]) for crate in layer["crates"]}
     test_only = set(rules["test-only"]["crates"])
-    allowed = {(e["from"], to) for e in rules.get("exception", []) for to in e["to"]}
+    allowed = {(e["from"], to, e.get("kind", "normal")) for e in rules.get("exception", []) for to in e["to"]}
     crates = list(crates)
     known = {name for name, _ in crates}
     for name in sorted((set(layers) | test_only) - known):
@@ -41,7 +41,7 @@ def check_edges(rules, crates):
             if to in test_only:
                 if kind != "dev":
                     yield f"{name} -> {to} ({kind}): {to} is for tests only"
-            elif to in layers and layers[to][0] <= layers[name][0] and (name, to) not in allowed:
+            elif to in layers and layers[to][0] <= layers[name][0] and (name, to, kind) not in allowed:
                 what = "crates of one layer do not use each other" if layers[to] == layers[name] else "that is upward"
                 yield f"{name} ({layers[name][1]}) -> {to} ({layers[to][1]}): {what}"
 

@@ -76,6 +76,7 @@ class Layers(unittest.TestCase):
         for changed, words in [
             ({"core": [("process", "normal")]}, "core (bottom) -> process (top): that is upward"),
             ({"core": [("peer", "dev")]}, "core (bottom) -> peer (bottom): crates of one layer"),
+            ({"cli": [("process", "dev")]}, "cli (top) -> process (top): crates of one layer"),
             ({"process": [("cli", "normal")]}, "process (top) -> cli (top): crates of one layer"),
             ({"core": [("support", "normal")]}, "core -> support (normal): support is for tests only"),
             ({"new": []}, "new has no layer"),
