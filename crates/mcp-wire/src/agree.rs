@@ -91,6 +91,10 @@ fn check_modern(headers: &RequestHeaders<'_>, message: &Message<'_>) -> Result<(
 }
 
 fn check_legacy(headers: &RequestHeaders<'_>, message: &Message<'_>) -> Result<(), Fault> {
+    // Only within a session can a server have asked for anything.
+    if message.kind == Kind::Response && headers.mcp_session_id().is_none() {
+        return Err(Fault::InvalidShape);
+    }
     let meta = message.meta_version.as_ref().map(Text::as_str);
     if meta.is_some_and(|meta| Some(meta) != headers.protocol_version()) {
         return Err(Fault::HeaderMismatch);

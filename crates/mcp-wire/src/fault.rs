@@ -97,8 +97,8 @@ faults! {
     ContentEncoding = "content_encoding", 415, -32600, "send the body without a content-encoding";
     /// The caller does not take what MCP answers with.
     NotAcceptable = "not_acceptable", 406, -32600, "accept must list application/json and text/event-stream (GET: text/event-stream)";
-    /// A method of HTTP that MCP does not use, or not in this revision.
-    HttpMethod = "http_method", 405, -32600, "use POST, or GET and DELETE in a legacy session";
+    /// A method of HTTP that MCP does not use, or not in this revision, or not with a body.
+    HttpMethod = "http_method", 405, -32600, "use POST, or GET and DELETE without a body in a legacy session";
     /// A page of another origin.
     Origin = "origin", 403, -32600, "requests of this origin are not accepted";
     /// A header that matters stands twice.

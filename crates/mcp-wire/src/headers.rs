@@ -49,7 +49,8 @@ impl<'a> RequestHeaders<'a> {
                 b"mcp-name" => text(&mut headers.mcp_name, value, Fault::HeaderMismatch)?,
                 b"mcp-session-id" => {
                     text(&mut headers.mcp_session_id, value, Fault::RepeatedHeader)?;
-                    if value.len() > MAX_SESSION_ID || !value.iter().all(u8::is_ascii_graphic) {
+                    if !(1..=MAX_SESSION_ID).contains(&value.len()) || !value.iter().all(u8::is_ascii_graphic)
+                    {
                         return Err(Fault::InvalidHeader);
                     }
                 }

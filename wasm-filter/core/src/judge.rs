@@ -139,7 +139,10 @@ impl<'a> Judgement<'a> {
         self.identity = identity(server, input.headers.clone())?;
         check_media(&self.headers)?;
         if self.headers.method() != b"POST" {
-            // The stream of a legacy session, or its end: there is no message.
+            // The stream of a legacy session, or its end: there is no message, and no body that could hide one.
+            if !input.body.is_empty() {
+                return Err(Fault::HttpMethod);
+            }
             self.class = Class::Stream;
             return Ok(None);
         }
