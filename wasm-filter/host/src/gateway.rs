@@ -23,6 +23,8 @@ pub struct Request {
     pub body: Vec<Vec<u8>>,
     /// Name of the route that it matches.
     pub route: String,
+    /// The caller goes away before its end.
+    pub cut_short: bool,
 }
 
 /// What became of a request.
@@ -147,7 +149,7 @@ impl Gateway {
         proxy.answer = None;
         proxy.properties.insert("xds\0route_name".into(), request.route.clone().into_bytes());
         let count = u32::try_from(request.headers.len())?;
-        let last = u32::from(request.body.is_empty());
+        let last = u32::from(request.body.is_empty() && !request.cut_short);
         let arguments = (context, count, last);
         let (mut action, cost) = self.vm.callback(context, "proxy_on_request_headers", arguments)?;
         costs.headers += cost;
@@ -158,7 +160,7 @@ impl Gateway {
             let body = &mut self.proxy_mut().request_body;
             body.extend(part);
             let size = length(body)?;
-            let last = u32::from(number.saturating_add(1) == request.body.len());
+            let last = u32::from(number.saturating_add(1) == request.body.len() && !request.cut_short);
             let (next, cost) = self.vm.callback(context, "proxy_on_request_body", (context, size, last))?;
             costs.body += cost;
             action = next;
@@ -260,14 +262,14 @@ impl Gateway {
         self.respond(response(BASELINE_TYPE, vec![(BASELINE_NAME.into(), (bytes, version))], &[]))
     }
 
-    /// What the filter said last on the newest stream.
+    /// What the filter said on the newest stream, from its first message.
     ///
     /// # Errors
-    /// It never said anything, or nothing that can be read.
-    pub fn last_said(&self) -> Result<DeltaDiscoveryRequest> {
-        let message = self.proxy().streams.last().and_then(|stream| stream.sent.last());
-        let message = message.ok_or_else(|| format_err!("nothing was sent"))?;
-        Ok(DeltaDiscoveryRequest::decode(message.as_slice())?)
+    /// There was no stream, or something cannot be read.
+    pub fn said(&self) -> Result<Vec<DeltaDiscoveryRequest>> {
+        let stream = self.proxy().streams.last().ok_or_else(|| format_err!("no stream was opened"))?;
+        let messages = stream.sent.iter().map(|message| DeltaDiscoveryRequest::decode(message.as_slice()));
+        Ok(messages.collect::<std::result::Result<_, _>>()?)
     }
 
     /// The audit batches sent so far.

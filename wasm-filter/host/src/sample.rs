@@ -94,5 +94,6 @@ pub fn request(n: usize, grants: usize, body: &[u8]) -> Request {
         headers: headers.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
         body: vec![body.to_vec()],
         route: ROUTE.into(),
+        cut_short: false,
     }
 }
