@@ -56,11 +56,11 @@ def until(condition, seconds=15, what="condition"):
 
 
 class Gateway:
-    """`sallyport up` on a copy of `manifests`, each file passed through `edit`."""
+    """`sallyport up` on a copy of `manifests`, each file passed through `edit`, with further `options`."""
 
     FLAGS = ["listen", "api", "envoy-admin", "xds", "ingest", "operator-admin", "ingest-admin"]
 
-    def __init__(self, manifests, edit=lambda text: text, ports=None):
+    def __init__(self, manifests, edit=lambda text: text, ports=None, options=()):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="sallyport-"))
         self.config = self.folder / "config"
         shutil.copytree(manifests, self.config)
@@ -68,7 +68,7 @@ class Gateway:
             path.write_text(edit(path.read_text()))
         self.ports = ports or {flag: free_port() for flag in self.FLAGS}
         self.log = open(self.folder / "log", "w")
-        command = [SALLYPORT, "up", "--config", self.config, "--data", self.folder / "data"]
+        command = [SALLYPORT, "up", "--config", self.config, "--data", self.folder / "data", *options]
         command += [f"--{flag}=127.0.0.1:{port}" for flag, port in self.ports.items()]
         began = time.monotonic()
         # In a session of its own, so that Ctrl-C reaches it through `stop` only.
@@ -150,9 +150,9 @@ class Gateway:
 class Stack(Gateway):
     """A gateway on the payments sample, before an upstream of ours."""
 
-    def __init__(self):
+    def __init__(self, options=()):
         self.upstream = upstream.start()
-        super().__init__(ROOT / "config/samples/payments", self.place)
+        super().__init__(ROOT / "config/samples/payments", self.place, options=options)
 
     def place(self, text):
         return text.replace("127.0.0.1:8088/mcp", f"127.0.0.1:{self.upstream.server_port}/mcp")

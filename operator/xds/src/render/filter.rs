@@ -3,12 +3,12 @@
 use envoy_types::pb::envoy::config::core::v3::async_data_source::Specifier as AsyncSpecifier;
 use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
 use envoy_types::pb::envoy::config::core::v3::{
-    AsyncDataSource, DataSource, ExtensionConfigSource, TypedExtensionConfig,
+    AsyncDataSource, BackoffStrategy, DataSource, ExtensionConfigSource, TypedExtensionConfig,
 };
 use envoy_types::pb::envoy::extensions::filters::http::wasm::v3::Wasm;
 use envoy_types::pb::envoy::extensions::wasm::v3::plugin_config::Vm;
-use envoy_types::pb::envoy::extensions::wasm::v3::{FailurePolicy, PluginConfig, VmConfig};
-use envoy_types::pb::google::protobuf::{Any, BoolValue, BytesValue};
+use envoy_types::pb::envoy::extensions::wasm::v3::{FailurePolicy, PluginConfig, ReloadConfig, VmConfig};
+use envoy_types::pb::google::protobuf::{Any, BoolValue, BytesValue, Duration};
 use prost::Message;
 use sallyport_operator_ir::ProxyPlan;
 
@@ -52,12 +52,24 @@ fn wasm(module: &str, configuration: &[u8]) -> Wasm {
                 type_url: "type.googleapis.com/google.protobuf.BytesValue".into(),
                 value: configuration.encode_to_vec(),
             }),
-            // A VM that trapped is made anew on the next request; it is empty then, and denies until it has synced.
+            // A VM that trapped is made anew when a request comes; it is empty then, and denies until it has synced.
             failure_policy: FailurePolicy::FailReload.into(),
+            reload_config: Some(reload()),
             // Without this, a filter that waits for the body hangs the request.
             allow_on_headers_stop_iteration: Some(BoolValue { value: true }),
             vm: Some(Vm::VmConfig(vm)),
             ..Default::default()
+        }),
+    }
+}
+
+/// How soon a VM may be made anew. Envoy's own second is a second without the worker; what traps again and again must not
+/// keep the worker busy with making VMs either.
+fn reload() -> ReloadConfig {
+    ReloadConfig {
+        backoff: Some(BackoffStrategy {
+            base_interval: Some(Duration { seconds: 0, nanos: 100_000_000 }),
+            max_interval: Some(Duration { seconds: 2, nanos: 0 }),
         }),
     }
 }
