@@ -4,15 +4,12 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/versions.env
 export CARGO_TARGET_DIR=target/wasm-build
-export CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER="$PWD/scripts/wasm-ld.sh"
 build=(build --quiet --locked --profile wasm --target wasm32-unknown-unknown -p sallyport-wasm-filter)
 if rustup target list --installed 2>/dev/null | grep -q wasm32-unknown-unknown; then
-    sysroot=$(rustc --print sysroot)
-    host=$(rustc -vV | sed -n 's/^host: //p')
-    SALLYPORT_WASM_LD="$sysroot/lib/rustlib/$host/bin/rust-lld -flavor wasm" cargo "${build[@]}"
+    cargo "${build[@]}"
 else
     # Debian's packages; the standard library is built along, for want of a compiled one.
-    SALLYPORT_WASM_LD="wasm-ld-$LLD_VERSION" RUSTC_BOOTSTRAP=1 RUSTC=/usr/bin/rustc \
+    CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER="wasm-ld-$LLD_VERSION" RUSTC_BOOTSTRAP=1 RUSTC=/usr/bin/rustc \
         /usr/bin/cargo "${build[@]}" -Zbuild-std=std,panic_abort
 fi
 mkdir -p target/wasm

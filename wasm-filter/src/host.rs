@@ -3,14 +3,13 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use proxy_wasm::hostcalls;
 use sallyport_filter_core::host::{Answer, Host, HostFault, Level, Method};
 use sallyport_filter_core::pairs;
 
 use crate::imports;
 
 /// How long a unary call may take, beyond which it counts as failed.
-const CALL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
+const CALL_TIMEOUT_MILLIS: u32 = 5_000;
 
 thread_local! {
     /// Metrics defined so far; a name keeps its id for the life of the VM.
@@ -80,8 +79,7 @@ impl Host for EnvoyHost {
     }
 
     fn open_stream(&self, method: Method<'_>) -> Result<u32, HostFault> {
-        hostcalls::open_grpc_stream(method.cluster, method.service, method.method, Vec::new())
-            .map_err(|status| HostFault(status as u32))
+        imports::grpc_stream(method)
     }
 
     fn send(&self, stream: u32, message: &[u8]) -> Result<(), HostFault> {
@@ -95,9 +93,7 @@ impl Host for EnvoyHost {
     }
 
     fn call(&self, method: Method<'_>, message: &[u8]) -> Result<u32, HostFault> {
-        let (cluster, service, method) = (method.cluster, method.service, method.method);
-        hostcalls::dispatch_grpc_call(cluster, service, method, Vec::new(), Some(message), CALL_TIMEOUT)
-            .map_err(|status| HostFault(status as u32))
+        imports::grpc_call(method, message, CALL_TIMEOUT_MILLIS)
     }
 
     fn reset_exchange(&self, exchange: u32) -> Result<(), HostFault> {

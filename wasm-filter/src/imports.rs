@@ -1,13 +1,13 @@
 //! Raw proxy-wasm imports (ABI 0.2.1) behind functions that return what the host says.
 //!
-//! The SDK's own wrappers panic on a status they do not expect, and a panic takes the worker's whole VM down; here
-//! every status is a value. This file holds all `unsafe` of the filter: each block hands the host pointers to live
+//! The wrappers of the Rust SDK (proxy-wasm) panic on a status they do not expect, and a panic takes the worker's whole
+//! VM down; here every status is a value. The `unsafe` blocks here hand the host pointers to live
 //! memory of the stated length, or takes over a buffer that the host allocated through `proxy_on_memory_allocate`.
 #![expect(unsafe_code, reason = "host calls; see the module's documentation")]
 
 use std::ptr::null_mut;
 
-use sallyport_filter_core::host::HostFault;
+use sallyport_filter_core::host::{HostFault, Method};
 
 /// Maps and buffers of the ABI.
 const REQUEST_HEADERS: u32 = 0;
@@ -16,6 +16,8 @@ const REQUEST_BODY: u32 = 0;
 const GRPC_RECEIVE_BUFFER: u32 = 5;
 const PLUGIN_CONFIGURATION: u32 = 7;
 const HTTP_REQUEST_STREAM: u32 = 0;
+/// Level of a log line.
+pub(crate) const CRITICAL: u32 = 5;
 /// Kinds of metrics.
 pub(crate) const COUNTER: u32 = 0;
 pub(crate) const GAUGE: u32 = 1;
@@ -58,6 +60,31 @@ unsafe extern "C" {
         value: *const u8,
         value_size: usize,
         cas: u32,
+    ) -> u32;
+    fn proxy_grpc_call(
+        cluster: *const u8,
+        cluster_size: usize,
+        service: *const u8,
+        service_size: usize,
+        method: *const u8,
+        method_size: usize,
+        metadata: *const u8,
+        metadata_size: usize,
+        message: *const u8,
+        message_size: usize,
+        timeout_millis: u32,
+        token: *mut u32,
+    ) -> u32;
+    fn proxy_grpc_stream(
+        cluster: *const u8,
+        cluster_size: usize,
+        service: *const u8,
+        service_size: usize,
+        method: *const u8,
+        method_size: usize,
+        metadata: *const u8,
+        metadata_size: usize,
+        token: *mut u32,
     ) -> u32;
     fn proxy_grpc_send(token: u32, message: *const u8, size: usize, end: u32) -> u32;
     fn proxy_grpc_cancel(token: u32) -> u32;
@@ -169,6 +196,52 @@ pub(crate) fn shared(key: &str) -> Result<(Vec<u8>, u32), HostFault> {
 pub(crate) fn share(key: &str, value: &[u8], cas: u32) -> Result<(), HostFault> {
     // SAFETY: both slices live through the call.
     check(unsafe { proxy_set_shared_data(key.as_ptr(), key.len(), value.as_ptr(), value.len(), cas) })
+}
+
+/// A serialised map without pairs.
+const NO_METADATA: [u8; 4] = [0; 4];
+
+/// Begins a unary call; its answer or failure comes under the token.
+pub(crate) fn grpc_call(to: Method<'_>, message: &[u8], timeout_millis: u32) -> Result<u32, HostFault> {
+    let mut token = 0;
+    // SAFETY: all slices live through the call; the host writes a number.
+    check(unsafe {
+        proxy_grpc_call(
+            to.cluster.as_ptr(),
+            to.cluster.len(),
+            to.service.as_ptr(),
+            to.service.len(),
+            to.method.as_ptr(),
+            to.method.len(),
+            NO_METADATA.as_ptr(),
+            NO_METADATA.len(),
+            message.as_ptr(),
+            message.len(),
+            timeout_millis,
+            &raw mut token,
+        )
+    })?;
+    Ok(token)
+}
+
+/// Opens a stream; its messages and its end come under the token.
+pub(crate) fn grpc_stream(to: Method<'_>) -> Result<u32, HostFault> {
+    let mut token = 0;
+    // SAFETY: all slices live through the call; the host writes a number.
+    check(unsafe {
+        proxy_grpc_stream(
+            to.cluster.as_ptr(),
+            to.cluster.len(),
+            to.service.as_ptr(),
+            to.service.len(),
+            to.method.as_ptr(),
+            to.method.len(),
+            NO_METADATA.as_ptr(),
+            NO_METADATA.len(),
+            &raw mut token,
+        )
+    })?;
+    Ok(token)
 }
 
 pub(crate) fn grpc_send(stream: u32, message: &[u8]) -> Result<(), HostFault> {

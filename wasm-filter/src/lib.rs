@@ -1,7 +1,7 @@
-//! The Envoy filter: proxy-wasm contexts around `sallyport-filter-core`.
+//! The Envoy filter: the ABI of proxy-wasm around `sallyport-filter-core`.
 //!
 //! ```text
-//!   Envoy worker ── callbacks ──▶ contexts (here) ──▶ Worker (filter-core: verdict, sync, ring, counters)
+//!   Envoy worker ── callbacks ──▶ exports (here) ──▶ Worker (filter-core: verdict, sync, ring, counters)
 //!                ◀── host calls ── EnvoyHost (here) ◀──┘
 //! ```
 //!
@@ -15,15 +15,6 @@
     clippy::arithmetic_side_effects
 )]
 
-mod contexts;
+mod exports;
 mod host;
 mod imports;
-
-use contexts::Root;
-use proxy_wasm::traits::RootContext;
-use proxy_wasm::types::LogLevel;
-
-proxy_wasm::main! {{
-    proxy_wasm::set_log_level(LogLevel::Warn);
-    proxy_wasm::set_root_context(|id| -> Box<dyn RootContext> { Box::new(Root::new(id)) });
-}}
