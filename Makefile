@@ -57,8 +57,15 @@ bench-policy: ## What one verdict costs, natively, at growing numbers of session
 bench-fuel: wasm ## What an allowed call costs the built filter, in Wasm instructions: the same on every machine
 	@cargo run --quiet --locked -p sallyport-filter-host --example fuel
 
+.PHONY: bench-filter
+bench-filter: wasm ## What the filter costs Envoy: CPU and throughput beside the same Envoy without it
+	@command -v h2load >/dev/null && command -v nginx >/dev/null || \
+	    { echo "bench-filter needs h2load and nginx: apt-get install nghttp2-client nginx-light"; exit 1; }
+	@cargo build --quiet --locked --release -p sallyport-cli
+	@python3 e2e/bench/filter.py
+
 .PHONY: bench
-bench: bench-policy bench-fuel ## All benchmarks
+bench: bench-policy bench-fuel bench-filter ## All benchmarks
 
 .PHONY: test
 test: lint unit e2e ## Everything that CI runs
