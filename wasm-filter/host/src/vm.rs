@@ -94,9 +94,7 @@ impl Filter {
             profile::watch(&mut store);
         }
         let instance = self.instance.instantiate(&mut store)?;
-        let mut vm = Vm { store, instance };
-        vm.call::<(), ()>("_initialize", ())?;
-        Ok(vm)
+        Ok(Vm { store, instance })
     }
 }
 
