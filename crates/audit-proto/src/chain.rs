@@ -2,16 +2,14 @@
 
 use alloc::format;
 
-use sha2::{Digest, Sha256};
-
 /// What the first event of a chain names as its predecessor.
 pub fn genesis(proxy: &str, worker: u32, epoch: u64) -> [u8; 32] {
     hash(format!("sallyport-chain-v1\n{proxy}\n{worker}\n{epoch}").as_bytes())
 }
 
-/// The hash that the next event names: SHA-256 of the event's exact bytes.
+/// The hash that the next event names: BLAKE3 of the event's exact bytes.
 pub fn hash(event: &[u8]) -> [u8; 32] {
-    Sha256::digest(event).into()
+    *blake3::hash(event).as_bytes()
 }
 
 /// Where a chain stands: its last event.
