@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use sallyport_runtime::{shutdown, telemetry};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use crate::args::{
     Command, EventsArgs, ExplainArgs, GrantCommand, Named, PolicyCommand, ServerCommand, SessionCommand,
@@ -22,16 +23,13 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Up(args) => return up::run(args).await,
         Command::Exec(args) => return up::exec(args),
         Command::Operator(args) => {
-            telemetry::init();
-            sallyport_operator::run(args, shutdown::on_signal()?).await?;
+            process("operator", |shutdown| sallyport_operator::run(args, shutdown)).await?;
         }
         Command::Ingest(args) => {
-            telemetry::init();
-            sallyport_ingest::run(args, shutdown::on_signal()?).await?;
+            process("ingest", |shutdown| sallyport_ingest::run(args, shutdown)).await?;
         }
         Command::ControlApi(args) => {
-            telemetry::init();
-            sallyport_control_api::run(args, shutdown::on_signal()?).await?;
+            process("control-api", |shutdown| sallyport_control_api::run(args, shutdown)).await?;
         }
         Command::Policy(PolicyCommand::Check { path }) => return check::run(&path),
         Command::Server(ServerCommand::List(args)) => servers(&args).await?,
@@ -42,6 +40,17 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Status(args) => status(&args).await?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Runs a process of its own, from its first log line to its last span.
+async fn process<F: Future<Output = anyhow::Result<()>>>(
+    component: &str,
+    run: impl FnOnce(CancellationToken) -> F,
+) -> anyhow::Result<()> {
+    let telemetry = telemetry::init(component)?;
+    let result = run(shutdown::on_signal()?).await;
+    telemetry.shutdown().await;
+    result
 }
 
 /// Prints to standard error.

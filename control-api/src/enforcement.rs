@@ -2,8 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use axum::http::HeaderMap;
 use sallyport_api::Kind;
 use sallyport_policy::ObjectId;
+use sallyport_runtime::telemetry::pass_trace_on;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -89,7 +91,10 @@ impl Peer {
     /// What it says at `path`.
     pub(crate) async fn get(&self, path: &str, wait: Duration) -> reqwest::Result<Value> {
         let url = format!("{}{path}", self.base);
-        self.http.get(url).timeout(wait.saturating_add(GRACE)).send().await?.error_for_status()?.json().await
+        let mut headers = HeaderMap::new();
+        pass_trace_on(&mut headers);
+        let request = self.http.get(url).headers(headers).timeout(wait.saturating_add(GRACE));
+        request.send().await?.error_for_status()?.json().await
     }
 
     /// Waits until every connected filter instance has acknowledged what is wanted, or its time is over.

@@ -12,7 +12,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use sallyport_runtime::files::random_hex;
-use tracing::Instrument;
+use sallyport_runtime::telemetry::continue_trace;
+use tracing::{Instrument, field};
 
 use crate::app::App;
 
@@ -89,10 +90,19 @@ pub(crate) async fn observe(State(app): State<App>, request: Request, next: Next
     let route =
         request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_string();
     let method = method_label(request.method());
-    let span = tracing::info_span!("api.request", id = id.to_str().unwrap_or_default(), method, route);
+    let span = tracing::info_span!(
+        "api.request",
+        id = id.to_str().unwrap_or_default(),
+        method,
+        route,
+        status = field::Empty,
+        otel.kind = "server"
+    );
+    continue_trace(&span, request.headers());
     let mut response = next.run(request).instrument(span.clone()).await;
     let status = response.status().as_u16();
     let elapsed = began.elapsed();
+    span.record("status", status);
     app.metrics.requests.get_or_create(&Labels { method, route: route.clone(), status }).inc();
     app.metrics.seconds.get_or_create(&RouteLabel { route }).observe(elapsed.as_secs_f64());
     span.in_scope(|| tracing::debug!(status, millis = elapsed.as_secs_f64() * 1e3, "answered"));

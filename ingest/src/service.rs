@@ -9,9 +9,11 @@ use sallyport_audit_proto::v1::audit_ingest_server::AuditIngest;
 use sallyport_audit_proto::v1::{EmitRequest, EmitResponse};
 use sallyport_event_store::{ChainName, EventSink};
 use sallyport_runtime::admin::Readiness;
+use sallyport_runtime::telemetry::continue_trace;
 use sallyport_runtime::tokens::Tokens;
 use tokio::sync::Mutex;
 use tonic::{Request, Response, Status};
+use tracing::Instrument;
 
 use crate::check::check;
 use crate::metrics::Metrics;
@@ -99,6 +101,16 @@ impl<S: EventSink + 'static> AuditIngest for Ingest<S> {
                 "a batch has at most {MAX_EVENTS} events"
             ))));
         }
-        self.store(request.into_inner()).await.map(Response::new)
+        let batch = request.get_ref();
+        let span = tracing::debug_span!(
+            "ingest.emit",
+            proxy = batch.proxy,
+            worker = batch.worker,
+            events = batch.events.len(),
+            otel.kind = "server",
+        );
+        let (metadata, _, batch) = request.into_parts();
+        continue_trace(&span, &metadata.into_headers());
+        self.store(batch).instrument(span).await.map(Response::new)
     }
 }

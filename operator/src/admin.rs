@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::routing::get;
 use axum::{Json, Router};
 use prometheus_client::registry::Registry;
@@ -13,9 +13,11 @@ use sallyport_operator_index::{Index, Key};
 use sallyport_operator_xds::{Proxies, SharedWorld, World, types};
 use sallyport_resolve::{Problem, Severity};
 use sallyport_runtime::admin::Readiness;
+use sallyport_runtime::telemetry::continue_trace;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::control::{FileProblems, lock};
 
@@ -83,8 +85,20 @@ async fn enforcement(
     State(shared): State<Shared>,
     Path((kind, namespace, name)): Path<(String, String, String)>,
     Query(wait): Query<Wait>,
+    headers: HeaderMap,
 ) -> Result<Json<Value>, (StatusCode, Json<Value>)> {
-    let type_url = match kind.as_str() {
+    let span = tracing::debug_span!("operator.enforcement", kind, namespace, name, otel.kind = "server");
+    continue_trace(&span, &headers);
+    enforced(&shared, &kind, format!("{namespace}/{name}"), &wait).instrument(span).await
+}
+
+async fn enforced(
+    shared: &Shared,
+    kind: &str,
+    name: String,
+    wait: &Wait,
+) -> Result<Json<Value>, (StatusCode, Json<Value>)> {
+    let type_url = match kind {
         "grants" => types::GRANT,
         "sessions" => types::SESSION,
         _ => {
@@ -92,7 +106,6 @@ async fn enforcement(
             return Err((StatusCode::NOT_FOUND, Json(json!({ "error": "not_found", "message": message }))));
         }
     };
-    let name = format!("{namespace}/{name}");
     let began = Instant::now();
     let timeout = Duration::from_millis(wait.timeout_ms.unwrap_or(0)).min(LONGEST_WAIT);
     let (mut changes, mut answers) = (shared.world.bell(), shared.proxies.bell());

@@ -137,6 +137,9 @@ struct Control {
 }
 
 impl Control {
+    #[tracing::instrument(name = "operator.change", level = "debug", skip_all, fields(
+        upserts = update.upserts.len(), removals = update.removals.len(), problems = update.problems.len(),
+    ))]
     async fn apply(&mut self, update: Update, first: bool) {
         let known = std::mem::replace(&mut *lock(&self.shared.problems), update.problems.clone());
         for problem in update.problems.iter().filter(|problem| !known.contains(problem)) {
@@ -168,11 +171,16 @@ impl Control {
         self.shared
             .world
             .change(|world| {
+                let before = world.seq();
                 for change in changes {
                     apply_access(world, change);
                 }
                 if let Some(plan) = &plan {
                     render::apply(plan, world);
+                }
+                // Before anyone can answer it.
+                if world.seq() != before {
+                    self.metrics.begin(world.seq());
                 }
             })
             .await;

@@ -1,6 +1,7 @@
 //! Metrics of the control plane.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -11,6 +12,9 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use sallyport_operator_xds::{Proxies, SharedWorld, Totals};
 use tokio_util::sync::CancellationToken;
+use tracing::Span;
+
+use crate::control::lock;
 
 /// Changes on their way; beyond it the oldest are not measured.
 const OUTSTANDING: usize = 4096;
@@ -31,6 +35,8 @@ pub(crate) struct Metrics {
     acknowledgements: Counter,
     refusals: Counter,
     propagation: Histogram,
+    /// A span for each change that not every filter has answered, by its number; none are kept where nothing is traced.
+    underway: Arc<Mutex<BTreeMap<u64, Span>>>,
 }
 
 impl Metrics {
@@ -43,6 +49,7 @@ impl Metrics {
             acknowledgements: Counter::default(),
             refusals: Counter::default(),
             propagation: Histogram::new(exponential_buckets(0.000_25, 2.0, 16)),
+            underway: Arc::default(),
         };
         registry.register(
             "sallyport_operator_changes",
@@ -69,6 +76,24 @@ impl Metrics {
         metrics
     }
 
+    /// A change begins its way to the filters, as part of the current span.
+    pub(crate) fn begin(&self, change: u64) {
+        let span = tracing::debug_span!("operator.propagate", change);
+        if span.is_disabled() {
+            return;
+        }
+        let mut underway = lock(&self.underway);
+        underway.insert(change, span);
+        if underway.len() > OUTSTANDING {
+            underway.pop_first();
+        }
+    }
+
+    /// Every filter has answered the changes up to this one.
+    fn end(&self, change: u64) {
+        lock(&self.underway).retain(|underway, _| *underway > change);
+    }
+
     /// Follows what proxies do, until `shutdown`.
     pub(crate) async fn follow(self, world: SharedWorld, proxies: Proxies, shutdown: CancellationToken) {
         let (mut changes, mut answers) = (world.bell(), proxies.bell());
@@ -88,12 +113,16 @@ impl Metrics {
             }
             match proxies.answered() {
                 Some(answered) => {
+                    self.end(answered);
                     while let Some((_, began)) = outstanding.pop_front_if(|(seq, _)| *seq <= answered) {
                         self.propagation.observe(began.elapsed().as_secs_f64());
                     }
                 }
                 // Nobody to propagate to.
-                None => outstanding.clear(),
+                None => {
+                    self.end(u64::MAX);
+                    outstanding.clear();
+                }
             }
             let connected = proxies.all().values().filter(|instance| instance.is_connected).count();
             self.connected.set(i64::try_from(connected).unwrap_or(i64::MAX));
