@@ -45,6 +45,10 @@ lint: setup check-layers deny ## Format, warnings as errors, file sizes, depende
 unit: wasm ## Unit and property tests
 	@cargo test --quiet --locked
 
+.PHONY: fuzz
+fuzz: ## Looks for inputs that break the reader or the verdict, FUZZ_SECONDS (30) for each target
+	@scripts/fuzz.sh
+
 .PHONY: e2e
 e2e: build ## The real things from outside: Envoy, control plane, ingest, API
 	@python3 e2e/run.py
