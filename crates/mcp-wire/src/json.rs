@@ -213,6 +213,9 @@ impl<'a, 's> Reader<'a, 's> {
         let start = self.at;
         let mut escaped = false;
         loop {
+            let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
+            let plain = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20));
+            self.at = self.at.saturating_add(plain.ok_or(Fault::JsonSyntax)?);
             match self.peek() {
                 Some(b'"') => break,
                 Some(b'\\') => {
@@ -220,8 +223,7 @@ impl<'a, 's> Reader<'a, 's> {
                     self.step();
                     self.step();
                 }
-                Some(0..0x20) | None => return Err(Fault::JsonSyntax),
-                Some(_) => self.step(),
+                Some(_) | None => return Err(Fault::JsonSyntax),
             }
         }
         let raw = self.since(start);

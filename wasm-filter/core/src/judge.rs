@@ -245,23 +245,26 @@ impl<'a> Judgement<'a> {
     pub fn strip(&self) -> impl Iterator<Item = &'a str> {
         let policy = self.server.map(|(_, server)| server.policy());
         let modern = self.agreement.as_ref().is_some_and(|agreement| agreement.era == Era::Modern);
-        let begins_session =
-            self.message.as_ref().is_some_and(|message| message.method == Method::Initialize);
+        // A client does not choose the id of the session that it begins.
+        let no_session =
+            modern || self.message.as_ref().is_some_and(|message| message.method == Method::Initialize);
         self.pairs.clone().filter_map(move |(name, _)| {
-            let name = core::str::from_utf8(name).ok()?;
             let policy = policy?;
             let auth = &policy.auth;
-            let is_identity = [&auth.human_header, &auth.agent_header, &auth.team_header, &auth.session_header]
-                .into_iter()
-                .any(|header| header == name);
-            let internal = name.starts_with("x-mcp-") || name.starts_with("x-sallyport-");
-            let drop = (internal && !is_identity)
-                || (is_identity && auth.mode == AuthMode::None)
-                || (!policy.session.upstream_token_header.is_empty() && name == policy.session.upstream_token_header)
-                || (modern && (name == "mcp-session-id" || name == "last-event-id"))
-                // A client does not choose the id of the session that it begins.
-                || (begins_session && name == "mcp-session-id");
-            drop.then_some(name)
+            let is_identity = || {
+                [&auth.human_header, &auth.agent_header, &auth.team_header, &auth.session_header]
+                    .into_iter()
+                    .any(|header| header.as_bytes() == name)
+            };
+            let internal = name.starts_with(b"x-mcp-") || name.starts_with(b"x-sallyport-");
+            let drop = match (auth.mode, internal) {
+                (AuthMode::None, true) => true,
+                (AuthMode::None, false) => is_identity(),
+                (AuthMode::Header | AuthMode::Oauth, _) => internal && !is_identity(),
+            } || name == policy.session.upstream_token_header.as_bytes()
+                || (modern && name == b"last-event-id")
+                || (no_session && name == b"mcp-session-id");
+            drop.then(|| core::str::from_utf8(name).ok()).flatten()
         })
     }
 }
