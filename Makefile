@@ -37,6 +37,7 @@ deny: ## Licences, sources and versions of dependencies (deny.toml)
 .PHONY: lint
 lint: setup check-layers deny ## Format, warnings as errors, file sizes, dependencies
 	@python3 -m unittest discover --quiet --start-directory scripts/tests
+	@python3 scripts/check_metrics.py
 	@cargo fmt --all --check
 	@cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
 	@scripts/check-size.sh

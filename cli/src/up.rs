@@ -52,6 +52,9 @@ pub(crate) struct UpArgs {
     /// Address of the ingest's health and metrics.
     #[arg(long, default_value = "127.0.0.1:18003")]
     pub(crate) ingest_admin: SocketAddr,
+    /// Address of the control API's health and metrics; none: its metrics are not served.
+    #[arg(long)]
+    pub(crate) api_admin: Option<SocketAddr>,
     /// Envoy's worker threads.
     #[arg(long, default_value_t = 2)]
     pub(crate) concurrency: u32,
@@ -147,17 +150,16 @@ fn plans(args: &UpArgs, prepared: &Prepared) -> anyhow::Result<Vec<Plan>> {
             ("tokens", data("tokens.json")),
         ],
     );
-    let api = own(
-        "control-api",
-        vec![
-            ("listen", args.api.to_string()),
-            ("config", args.config.display().to_string()),
-            ("db", data("events.db")),
-            ("operator", format!("http://{}", args.operator_admin)),
-            ("ingest", format!("http://{}", args.ingest_admin)),
-            ("api-keys-file", data("api-key")),
-        ],
-    );
+    let mut api = vec![
+        ("listen", args.api.to_string()),
+        ("config", args.config.display().to_string()),
+        ("db", data("events.db")),
+        ("operator", format!("http://{}", args.operator_admin)),
+        ("ingest", format!("http://{}", args.ingest_admin)),
+        ("api-keys-file", data("api-key")),
+    ];
+    api.extend(args.api_admin.map(|address| ("admin", address.to_string())));
+    let api = own("control-api", api);
     let envoy = Plan {
         name: "envoy",
         own: me.clone(),

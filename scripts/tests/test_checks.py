@@ -8,6 +8,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import check_deny
 import check_layers
+import check_metrics
 
 
 def package(name, version="1.0.0", license="MIT", source="registry+https://registry.example/index"):
@@ -99,6 +100,15 @@ class Layers(unittest.TestCase):
     def test_std_is_noticed(self):
         for source, count in [("//! no_std\n", 1), ("#![no_std]\n", 0), ('#![cfg_attr(not(feature = "grpc"), no_std)]\n', 0)]:
             self.assertEqual(len(list(check_layers.check_no_std("core", source))), count, source)
+
+
+class Metrics(unittest.TestCase):
+    def test_names_that_are_on_one_side_only_are_named(self):
+        text = "| `sallyport_a_total` | counter | `kind`, `route` | x |\n| `sallyport_b` | gauge | | x |\n"
+        names = check_metrics.documented(text)
+        self.assertEqual(names, {"sallyport_a_total": {"kind", "route"}, "sallyport_b": set()})
+        found = list(check_metrics.problems(names, '"sallyport_a", "sallyport_c;worker"'))
+        self.assertEqual([line.split()[0] for line in found], ["sallyport_c", "sallyport_b"])
 
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ fn without_a_configuration_everything_is_denied() {
     assert_eq!(proxy.ready_probe(), (503, "policy_unavailable".into()));
     proxy.worker.configure(ROOT, &[], &proxy.host).expect("no bytes deny everything");
     proxy.call(3, "sess").denied(503, "policy_unavailable");
+    proxy.tick();
+    assert_eq!(proxy.gauge("sallyport_state_complete"), None, "a VM that serves nobody has no gauges");
 }
 
 #[test]
