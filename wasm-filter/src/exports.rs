@@ -87,6 +87,15 @@ fn judge(exchange: u32, body_size: usize) -> u32 {
     }
 }
 
+/// Trailers of a request, which has not been judged when they come. Without this callback the proxy continues a request
+/// that waits for its verdict as soon as its trailers arrive.
+#[unsafe(no_mangle)]
+pub extern "C" fn proxy_on_request_trailers(exchange: u32, _count: u32) -> u32 {
+    // INVARIANT (no state, no access): nothing is continued here, whatever becomes of the refusal.
+    with_worker(exchange, |worker, host| worker.on_trailers(exchange, host));
+    PAUSE
+}
+
 /// An exchange has ended.
 #[unsafe(no_mangle)]
 pub extern "C" fn proxy_on_log(exchange: u32) {

@@ -83,6 +83,8 @@ faults! {
     BodyTooLarge = "body_too_large", 413, -32600, "the body is larger than this server accepts";
     /// The request ended before it was whole.
     Incomplete = "incomplete", 408, -32600, "the request ended before its body was complete";
+    /// Headers after the body.
+    Trailers = "trailers", 400, -32600, "a request ends with its body; trailers are not accepted";
     /// Headers and body, or headers among each other, disagree on the call.
     HeaderMismatch = "header_mismatch", 400, -32020, "MCP headers and body do not agree";
     /// A revision that is not known.

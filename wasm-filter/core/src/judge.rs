@@ -100,9 +100,8 @@ pub fn judge_explained<'a>(
     judgement
 }
 
-/// The record of a request that ended before it was whole.
-pub fn unjudged<'a>(pairs: Pairs<'a>, status: u32) -> Judgement<'a> {
-    let fault = if status == 413 { Fault::BodyTooLarge } else { Fault::Incomplete };
+/// The record of a request that is refused for `fault` before it is judged.
+pub fn unjudged<'a>(pairs: Pairs<'a>, fault: Fault) -> Judgement<'a> {
     Judgement {
         server: None,
         class: Class::Malformed,

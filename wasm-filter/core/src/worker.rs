@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use hashbrown::HashMap;
 use prost::DecodeError;
-use sallyport_mcp_wire::Scratch;
+use sallyport_mcp_wire::{Fault, Scratch};
 use sallyport_policy::{AuditOverload, Reason, Store};
 use sallyport_policy_proto::resource::{DELTA_METHOD, DELTA_SERVICE};
 
@@ -172,6 +172,22 @@ impl Worker {
         }
     }
 
+    /// Trailers follow the body, which no MCP client sends: the request is refused, since an upstream may take them for
+    /// headers that were never judged.
+    pub fn on_trailers(&mut self, exchange: u32, host: &impl Host) {
+        let headers = host.request_headers().unwrap_or_default();
+        self.prepare_chain(host);
+        let nanos = host.now_nanos();
+        let judgement = judge::unjudged(Pairs::new(&headers), Fault::Trailers);
+        let id = self.event_id(nanos);
+        self.counters.verdict(None, judgement.class, false, judgement.reason());
+        let event = record(&judgement, &self.settings, nanos, 0);
+        self.exchanges.insert(exchange, Exchange::new(event, nanos, false, id));
+        if let Some(Err(fault)) = answer::to(&judgement, &id).map(|answer| host.answer(&answer)) {
+            host.log(Level::Warn, &format!("refusal could not be answered: {fault}"));
+        }
+    }
+
     /// An exchange has ended.
     pub fn on_log(&mut self, exchange: u32, host: &impl Host) {
         let nanos = host.now_nanos();
@@ -191,12 +207,9 @@ impl Worker {
             return;
         }
         self.prepare_chain(host);
-        let Some(ring) = &self.ring else {
-            return;
-        };
-        self.event_ids = self.event_ids.saturating_add(1);
-        let id = ring.event_id(outcome.nanos, self.event_ids);
-        let judgement = judge::unjudged(Pairs::new(&headers), outcome.status);
+        let id = self.event_id(outcome.nanos);
+        let fault = if outcome.status == 413 { Fault::BodyTooLarge } else { Fault::Incomplete };
+        let judgement = judge::unjudged(Pairs::new(&headers), fault);
         self.counters.verdict(None, judgement.class, false, judgement.reason());
         let event = record(&judgement, &self.settings, outcome.nanos, 0);
         self.enqueue(Exchange::new(event, outcome.nanos, false, id).finish(outcome), outcome.nanos, host);
@@ -314,6 +327,12 @@ impl Worker {
         let worker = self.number(host);
         let name = ChainName { proxy: self.settings.proxy.clone(), worker, epoch: self.born };
         self.ring = Some(Ring::new(name, self.settings.ring_bytes));
+    }
+
+    /// The id of the next verdict, at `nanos`; zeroes: nothing is recorded.
+    fn event_id(&mut self, nanos: u64) -> [u8; 16] {
+        self.event_ids = self.event_ids.saturating_add(1);
+        self.ring.as_ref().map_or([0; 16], |ring| ring.event_id(nanos, self.event_ids))
     }
 
     fn number(&mut self, host: &impl Host) -> u32 {

@@ -23,8 +23,20 @@ pub struct Request {
     pub body: Vec<Vec<u8>>,
     /// Name of the route that it matches.
     pub route: String,
-    /// The caller goes away before its end.
-    pub cut_short: bool,
+    /// What follows its last part.
+    pub end: End,
+}
+
+/// How a request ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum End {
+    /// With its last part.
+    #[default]
+    Whole,
+    /// With trailers.
+    Trailers,
+    /// The caller goes away before it.
+    CutShort,
 }
 
 /// What became of a request.
@@ -149,7 +161,7 @@ impl Gateway {
         proxy.answer = None;
         proxy.properties.insert("xds\0route_name".into(), request.route.clone().into_bytes());
         let count = u32::try_from(request.headers.len())?;
-        let last = u32::from(request.body.is_empty() && !request.cut_short);
+        let last = u32::from(request.body.is_empty() && request.end == End::Whole);
         let arguments = (context, count, last);
         let (mut action, cost) = self.vm.callback(context, "proxy_on_request_headers", arguments)?;
         costs.headers += cost;
@@ -160,10 +172,16 @@ impl Gateway {
             let body = &mut self.proxy_mut().request_body;
             body.extend(part);
             let size = length(body)?;
-            let last = u32::from(number.saturating_add(1) == request.body.len() && !request.cut_short);
+            let last = u32::from(number.saturating_add(1) == request.body.len() && request.end == End::Whole);
             let (next, cost) = self.vm.callback(context, "proxy_on_request_body", (context, size, last))?;
             costs.body += cost;
             action = next;
+        }
+        if request.end == End::Trailers && self.proxy().answer.is_none() {
+            let (next, cost) = self.vm.callback(context, "proxy_on_request_trailers", (context, 1_u32))?;
+            costs.body += cost;
+            // Envoy continues a request whose trailers no filter stops, whatever was said of its body.
+            action = next.or(Some(CONTINUE));
         }
         let fate = match (self.proxy_mut().answer.take(), action) {
             (Some(answer), _) => Fate::Answered(answer),

@@ -17,6 +17,6 @@ mod proxy;
 pub mod sample;
 mod vm;
 
-pub use gateway::{Costs, Fate, Gateway, Request};
+pub use gateway::{Costs, End, Fate, Gateway, Request};
 pub use proxy::{Answer, GrpcCall, GrpcStream, Proxy};
 pub use vm::{Cost, Count, Filter, Vm};

@@ -6,7 +6,7 @@ use sallyport_policy::{
 };
 use sallyport_policy_proto::{resource, v1};
 
-use crate::gateway::Request;
+use crate::gateway::{End, Request};
 
 /// When the samples begin, in nanoseconds since 1970.
 pub const NOW_NANOS: u64 = 1_800_000_000_000_000_000;
@@ -94,6 +94,6 @@ pub fn request(n: usize, grants: usize, body: &[u8]) -> Request {
         headers: headers.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
         body: vec![body.to_vec()],
         route: ROUTE.into(),
-        cut_short: false,
+        end: End::Whole,
     }
 }

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use prost::Message;
 use sallyport_audit_proto::chain::{Link, Verifier};
 use sallyport_audit_proto::v1::{AuditEvent, Phase};
-use sallyport_filter_host::{Count, Fate, Filter, Gateway, Request, sample};
+use sallyport_filter_host::{Count, End, Fate, Filter, Gateway, Request, sample};
 use sallyport_policy::{ObjectId, ServerPolicy, Session};
 use sallyport_policy_proto::discovery::{Any, DeltaDiscoveryResponse, Resource};
 use sallyport_policy_proto::resource::SESSION_TYPE;
@@ -55,6 +55,17 @@ fn a_body_that_arrives_in_parts_is_judged_whole() {
     // Each part alone would be harmless.
     let twice = [sample::CALL, sample::CALL].map(<[u8]>::to_vec).into();
     assert_eq!(reason(&mut gateway, &Request { body: twice, ..mk_call() }), "json_syntax");
+}
+
+#[test]
+fn a_request_with_trailers_is_refused_although_the_proxy_would_let_it_go_on() {
+    let mut gateway = mk_synced();
+    for body in [vec![sample::CALL.to_vec()], Vec::new()] {
+        let request = Request { body, end: End::Trailers, ..mk_call() };
+        assert_eq!(reason(&mut gateway, &request), "trailers");
+    }
+    gateway.tick(TICK).unwrap();
+    assert_eq!(gateway.batches().unwrap()[0].events.len(), 2);
 }
 
 #[test]
@@ -268,7 +279,7 @@ fn every_exchange_leaves_its_record_in_one_unbroken_chain() {
     let mut gateway = mk_synced();
     forwarded(&mut gateway, &mk_call());
     reason(&mut gateway, &Request { body: vec![b"nonsense".to_vec()], ..mk_call() });
-    let (gone, fate, _) = gateway.begin(&Request { cut_short: true, ..mk_call() }).unwrap();
+    let (gone, fate, _) = gateway.begin(&Request { end: End::CutShort, ..mk_call() }).unwrap();
     assert_eq!(fate, Fate::Held);
     gateway.end(gone, 0, 0).unwrap();
     gateway.tick(TICK).unwrap();
