@@ -1,6 +1,7 @@
 """Official TypeScript SDK clients through the gateway: what their users see. Every test runs for the v1 client, and for the
 v2 client in both eras."""
 
+import contextlib
 import functools
 import json
 
@@ -44,16 +45,16 @@ def refusal(call, *arguments, **keywords):
     raise AssertionError(f"not refused: {result}")
 
 
-@for_clients(("v2", MODERN))
-def with_deny_response_jsonrpc_the_modern_client_throws_a_protocol_error(stack, connect):
-    path = stack.config / "payments/server.yaml"
+@contextlib.contextmanager
+def edited(stack, file, old, new):
+    """A manifest with `old` replaced by `new` for a while."""
+    path = stack.config / file
     before = path.read_text()
-    client = connect(OPS)
-    path.write_text(before.replace("spec:\n", "spec:\n  denyResponse: jsonrpc\n", 1))
-    error = until(lambda: (lambda e: e if e.kind == "ProtocolError" else None)(refusal(client.tool, "refund_invoice")), what="JSON-RPC denial")
-    assert (error.code, error.data["reason"]) == (-31403, "trust_too_low"), error
-    path.write_text(before)
-    until(lambda: refusal(client.tool, "refund_invoice").kind == "SdkHttpError", what="HTTP denial again")
+    path.write_text(before.replace(old, new, 1))
+    try:
+        yield
+    finally:
+        path.write_text(before)
 
 
 @for_each_client
@@ -172,3 +173,30 @@ def a_long_call_streams_its_progress_and_breaks_off_when_its_session_is_revoked(
         assert not running.done() and len(steps) < 600
     finally:
         assert stack.cli("session", "unrevoke", "mcp-servers/sess-everything").returncode == 0
+
+
+@for_clients(("v2", MODERN))
+def with_deny_response_jsonrpc_the_modern_client_throws_a_protocol_error(stack, connect):
+    client = connect(OPS)
+    with edited(stack, "payments/server.yaml", "spec:\n", "spec:\n  denyResponse: jsonrpc\n"):
+        error = until(lambda: (lambda e: e if e.kind == "ProtocolError" else None)(refusal(client.tool, "refund_invoice")), what="JSON-RPC denial")
+        assert (error.code, error.data["reason"]) == (-31403, "trust_too_low"), error
+    until(lambda: refusal(client.tool, "refund_invoice").kind == "SdkHttpError", what="HTTP denial again")
+
+
+@for_clients(("v2", LEGACY))
+def a_configuration_that_comes_back_is_in_force_while_streams_of_its_are_still_open(stack, connect):
+    """Each legacy client holds a stream open, and with it the proxy's memory of the configuration under which it began."""
+    holding = [connect(OPS) for _ in range(8)]
+    modern = stack.connect("v2", MODERN, OPS)
+    with edited(stack, "payments/server.yaml", "spec:\n", "spec:\n  denyResponse: jsonrpc\n"):
+        until(lambda: refusal(modern.tool, "refund_invoice").kind == "ProtocolError", what="the other configuration")
+    until(lambda: refusal(modern.tool, "refund_invoice").kind == "SdkHttpError", what="the first configuration again")
+    done = stack.cli("session", "revoke", "mcp-servers/sess-ops")
+    try:
+        assert "enforced on 3 of 3" in done.stdout, done
+        for client in holding:
+            assert reason_of(refusal(client.tool, "list_invoices")) == "session_revoked"
+            until(lambda: any("disconnected" in error.message for error in client.noticed), what="the stream breaks off")
+    finally:
+        assert stack.cli("session", "unrevoke", "mcp-servers/sess-ops").returncode == 0

@@ -12,7 +12,7 @@ use sallyport_api::manifest::ManifestProblem;
 use sallyport_operator_index::{Change, Index, Plan};
 use sallyport_operator_ir::{Address, ProxyPlan};
 use sallyport_operator_xds::{Admission, Admit, Proxies, Service, SharedWorld, World, render, serve, types};
-use sallyport_policy_proto::{resource, v1};
+use sallyport_policy_proto::v1;
 use sallyport_resolve::Settings;
 use sallyport_runtime::admin::Readiness;
 use sallyport_runtime::tls::TlsFiles;
@@ -25,6 +25,7 @@ use crate::admin::{self, Shared};
 use crate::args::Args;
 use crate::directory::{Directory, Dirty, Update};
 use crate::metrics::{KindLabel, Metrics};
+use crate::revisions::Revisions;
 use crate::watch::Watch;
 
 /// Envoy clusters of the bootstrap.
@@ -81,7 +82,8 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
     let tls = ServerTlsConfig::new().identity(identity);
     let following = metrics.clone().follow(shared.world.clone(), shared.proxies.clone(), shutdown.clone());
     let admin = admin::serve(args.admin, shared.clone(), registry, readiness.clone(), shutdown.clone());
-    let mut control = Control { args: args.clone(), digest_key, shared, metrics };
+    let mut control =
+        Control { args: args.clone(), digest_key, shared, metrics, revisions: Revisions::default() };
     // Watching begins before reading, so that nothing falls between.
     let mut watch = Watch::new(&root).with_context(|| format!("cannot watch {}", root.display()))?;
     let governing = async {
@@ -134,6 +136,7 @@ struct Control {
     digest_key: Vec<u8>,
     shared: Shared,
     metrics: Metrics,
+    revisions: Revisions,
 }
 
 impl Control {
@@ -190,17 +193,16 @@ impl Control {
         self.metrics.changes.get_or_create(&KindLabel { kind: kind.as_str() }).inc();
     }
 
-    fn proxy_plan(&self, plan: Plan) -> ProxyPlan {
+    fn proxy_plan(&mut self, plan: Plan) -> ProxyPlan {
         let servers: Vec<v1::Server> = plan.servers.iter().map(v1::Server::from).collect();
-        let mut config = v1::FilterConfig {
+        let config = self.revisions.stamp(v1::FilterConfig {
             servers,
             xds_cluster: XDS_CLUSTER.into(),
             audit_cluster: AUDIT_CLUSTER.into(),
             proxy: self.args.proxy.clone(),
             digest_key: self.digest_key.clone(),
             ..v1::FilterConfig::default()
-        };
-        config.revision = resource::version(&config.encode_to_vec());
+        });
         let listen = &self.args.gateway_listen;
         ProxyPlan {
             listen: Address { host: listen.ip().to_string(), port: listen.port() },

@@ -7,6 +7,7 @@ mod args;
 mod control;
 mod directory;
 mod metrics;
+mod revisions;
 mod watch;
 
 pub use args::Args;
