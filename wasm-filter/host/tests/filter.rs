@@ -89,7 +89,7 @@ fn an_open_exchange_is_cut_at_the_first_tick_after_its_session_is_revoked() {
     let (open, fate, _) = gateway.begin(&mk_call()).unwrap();
     assert!(fate.is_forwarded());
     gateway.tick(TICK).unwrap();
-    assert_eq!(gateway.proxy().resets, []);
+    assert!(gateway.proxy().resets.is_empty());
     gateway.send_sessions(&[Session { revoked: true, ..mk_session() }], &[]).unwrap();
     gateway.tick(TICK).unwrap();
     assert_eq!(gateway.proxy().resets, [open]);
