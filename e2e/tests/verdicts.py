@@ -136,3 +136,20 @@ def counters_appear_with_their_labels_in_the_proxys_statistics(stack):
         return b'sallyport_reason="trust_too_low"' in text and b'sallyport_server="mcp-servers/payments"' in text
 
     until(counted, what="counter")
+
+
+@test
+def an_mcp_session_is_its_first_callers_on_every_worker(stack):
+    session = {"mcp-session-id": "mcp-session-of-ops", "mcp-protocol-version": "2025-11-25"}
+    thief = {"x-mcp-human-id": "user-123", "x-mcp-agent-id": "report-agent", "x-mcp-agent-session": "sess-report"}
+    ping = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+    assert stack.post(ping, {**MEDIA, **IDENTITY, **session})[0] == 200
+    before = len(stack.upstream.seen)
+    # Each connection meets any of the workers.
+    for _ in range(20):
+        answer = stack.post(ping, {**MEDIA, **thief, **session})
+        assert (answer[0], stack.reason(answer)) == (404, "mcp_session_of_another"), answer
+    status, _ = stack.request("DELETE", "/payments/mcp", headers={**MEDIA, **thief, **session})
+    assert status == 404
+    assert len(stack.upstream.seen) == before
+    assert stack.post(ping, {**MEDIA, **IDENTITY, **session})[0] == 200

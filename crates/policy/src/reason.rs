@@ -59,7 +59,7 @@ macro_rules! reasons {
             /// HTTP status of an answer outside a legacy MCP session.
             pub const fn http_status(self) -> u16 {
                 match self {
-                    Self::NoRoute | Self::MethodNotAllowed => 404,
+                    Self::NoRoute | Self::MethodNotAllowed | Self::McpSessionOfAnother => 404,
                     _ => self.family().http_status(),
                 }
             }
@@ -124,6 +124,8 @@ reasons! {
     TaskNotDeclared = "task_not_declared", Forbidden, "declare the tool under tasks on the MCPServer";
     /// A method that is not known, and so not governed.
     MethodNotAllowed = "method_not_allowed", Forbidden, "use a method of the MCP revisions that are supported";
+    /// An MCP session (`Mcp-Session-Id`) that another caller began.
+    McpSessionOfAnother = "mcp_session_of_another", Forbidden, "initialize an MCP session of your own";
     /// No server is behind this host and path.
     NoRoute = "no_route", Forbidden, "call a host and path that a governed MCPServer is exposed at";
     /// The proxy has no policy for this server.

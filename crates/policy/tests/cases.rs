@@ -12,8 +12,13 @@ use sallyport_policy::{AuthMode, Call, Identity, Reason, Store, Target, Verdict,
 use sallyport_test_support::cases::{Case, cases};
 
 /// What the state of a proxy decides, and no policy: `wasm-filter/core/tests/worker` has them.
-const OF_THE_PROXY: [Reason; 4] =
-    [Reason::NoRoute, Reason::PolicyUnavailable, Reason::StateSyncing, Reason::AuditUnavailable];
+const OF_THE_PROXY: [Reason; 5] = [
+    Reason::NoRoute,
+    Reason::PolicyUnavailable,
+    Reason::StateSyncing,
+    Reason::AuditUnavailable,
+    Reason::McpSessionOfAnother,
+];
 
 #[test]
 fn the_core_decides_every_case() {

@@ -58,7 +58,8 @@ fn denial(judgement: &Judgement<'_>, reason: Reason, id: &[u8; 16]) -> Answer {
     let form = judgement.server.map_or(DenyResponse::Http, |(_, server)| server.policy().deny_response);
     let as_result = kind.is_some()
         && match form {
-            DenyResponse::Auto => judgement.in_legacy_session(),
+            // Whoever speaks in another's session has none to lose, and 404 tells a client to begin its own.
+            DenyResponse::Auto => judgement.in_legacy_session() && reason != Reason::McpSessionOfAnother,
             DenyResponse::Http => false,
             DenyResponse::Jsonrpc => true,
         };

@@ -234,6 +234,28 @@ impl<'a> Judgement<'a> {
         legacy && (self.headers.mcp_session_id().is_some() || self.headers.protocol_version().is_some())
     }
 
+    /// The MCP session that the request comes in; the request that begins one has none yet, and a modern one never.
+    pub(crate) fn mcp_session(&self) -> Option<&'a str> {
+        let begins = self.message.as_ref().is_some_and(|message| message.method == Method::Initialize);
+        let modern = self.agreement.as_ref().is_some_and(|agreement| agreement.era == Era::Modern);
+        self.headers.mcp_session_id().filter(|_| !begins && !modern)
+    }
+
+    /// Denies what policy allowed, or where it only observes, notes that it would.
+    pub(crate) fn deny(&mut self, reason: Reason) {
+        let observes = self.server.is_some_and(|(_, server)| server.policy().mode == Mode::Observe);
+        match &mut self.ruling {
+            Ruling::Verdict(verdict) if observes => {
+                verdict.would_deny.get_or_insert(reason);
+            }
+            Ruling::Verdict(verdict) => {
+                verdict.allowed = false;
+                verdict.reason = reason;
+            }
+            Ruling::Fault(_) => {}
+        }
+    }
+
     /// What happens to requests when their events find no room.
     pub fn audit_overload(&self) -> AuditOverload {
         self.server.map_or(AuditOverload::Deny, |(_, server)| server.policy().audit_overload)

@@ -27,6 +27,7 @@ mod digest;
 mod exchange;
 pub mod host;
 pub mod judge;
+mod mcp_sessions;
 pub mod pairs;
 mod record;
 mod ring;

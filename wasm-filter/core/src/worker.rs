@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use hashbrown::HashMap;
 use prost::DecodeError;
 use sallyport_mcp_wire::{Fault, Scratch};
-use sallyport_policy::{AuditOverload, Reason, Store};
+use sallyport_policy::{AuditOverload, AuthMode, Reason, Store};
 use sallyport_policy_proto::resource::{DELTA_METHOD, DELTA_SERVICE};
 
 use crate::answer;
@@ -15,6 +15,7 @@ use crate::counters::Counters;
 use crate::exchange::{Exchange, Outcome};
 use crate::host::{Host, Level, Method};
 use crate::judge::{self, Judgement, Ruling};
+use crate::mcp_sessions::McpSessions;
 use crate::pairs::Pairs;
 use crate::record::record;
 use crate::ring::{ChainName, Ring};
@@ -53,6 +54,7 @@ pub struct Worker {
     counters: Counters,
     exchanges: HashMap<u32, Exchange>,
     scratch: Scratch,
+    mcp_sessions: McpSessions,
     /// The root context of the newest configuration: the one whose tick does the work.
     active: u32,
     /// The root context that opened the sync stream, and the token of the audit call in flight with its beginning.
@@ -79,6 +81,7 @@ impl Worker {
             counters: Counters::default(),
             exchanges: HashMap::new(),
             scratch: Scratch::new(nanos),
+            mcp_sessions: McpSessions::default(),
             active: 0,
             stream_owner: 0,
             call: None,
@@ -138,6 +141,9 @@ impl Worker {
         let mut judgement = judge::judge(&self.store, &mut self.scratch, &input);
         if judgement.is_idle() && learn_use(&judgement, host) {
             judgement = judge::judge(&self.store, &mut self.scratch, &input);
+        }
+        if judgement.allowed() && is_in_foreign_session(&mut self.mcp_sessions, &judgement, host) {
+            judgement.deny(Reason::McpSessionOfAnother);
         }
         if judgement.allowed() && !self.can_record(&judgement) {
             judgement.ruling = Ruling::denied(Reason::AuditUnavailable);
@@ -464,6 +470,16 @@ impl Worker {
             // A gauge that cannot be set is seen as missing; nothing depends on it.
             let _ = host.gauge(&format!("{name};worker={worker}"), value);
         }
+    }
+}
+
+/// Whether the request comes in an MCP session that somebody else began. Where nobody is identified all are one.
+fn is_in_foreign_session(sessions: &mut McpSessions, judgement: &Judgement<'_>, host: &impl Host) -> bool {
+    match (judgement.server, judgement.mcp_session()) {
+        (Some((_, server)), Some(id)) if server.policy().auth.mode != AuthMode::None => {
+            sessions.is_of_another(&server.policy().id, id, &judgement.identity, host)
+        }
+        _ => false,
     }
 }
 

@@ -4,6 +4,7 @@
 mod audit;
 mod cases;
 mod fake_host;
+mod mcp_sessions;
 mod proxy;
 mod requests;
 mod sync;
