@@ -23,6 +23,8 @@ pub struct Limits {
     pub max_name: usize,
     /// Bytes of a resource URI.
     pub max_uri: usize,
+    /// URIs that one request subscribes to.
+    pub max_subscriptions: usize,
     /// Bytes of a method's name.
     pub max_method: usize,
     /// Keys of all objects together.
@@ -38,6 +40,7 @@ impl Default for Limits {
             max_id: 256,
             max_name: 128,
             max_uri: 2048,
+            max_subscriptions: 64,
             max_method: 64,
             max_keys: 100_000,
         }
@@ -334,7 +337,7 @@ impl<'a> Parts<'a> {
             (Kind::Request, known) if known.is_notification() => return Err(Fault::InvalidShape),
             (Kind::Request | Kind::Notification, _) => {}
         }
-        let reference = self.reference(method)?;
+        let reference = self.reference(method, limits)?;
         self.check_params(method, limits)?;
         Ok(Message {
             kind,
@@ -366,7 +369,7 @@ impl<'a> Parts<'a> {
         }
     }
 
-    fn reference(&mut self, method: Method) -> Result<Option<Reference<'a>>, Fault> {
+    fn reference(&mut self, method: Method, limits: &Limits) -> Result<Option<Reference<'a>>, Fault> {
         if method != Method::CompletionComplete {
             return Ok(None);
         }
@@ -376,7 +379,11 @@ impl<'a> Parts<'a> {
             "ref/resource" => self.reference_uri.text().map(Reference::Resource),
             _ => None,
         };
-        reference.ok_or(Fault::InvalidParams).map(Some)
+        let fits = |reference: &Reference<'_>| match reference {
+            Reference::Prompt(name) => name.as_str().len() <= limits.max_name,
+            Reference::Resource(uri) => uri.as_str().len() <= limits.max_uri,
+        };
+        reference.filter(fits).ok_or(Fault::InvalidParams).map(Some)
     }
 
     /// The method's own demands: what it acts on must be of the right type and within bounds, and be there; what
@@ -397,7 +404,8 @@ impl<'a> Parts<'a> {
                 fits(&self.task_id, limits.max_name)
             }
             Method::SubscriptionsListen => {
-                self.subscriptions.iter().all(|uri| uri.as_str().len() <= limits.max_uri)
+                self.subscriptions.len() <= limits.max_subscriptions
+                    && self.subscriptions.iter().all(|uri| uri.as_str().len() <= limits.max_uri)
             }
             Method::Initialize => fits(&self.proposed_version, limits.max_name),
             Method::Ping

@@ -15,6 +15,9 @@ use crate::judge;
 /// An exchange that is still open after this is told of, in nanoseconds.
 const TELL_AFTER_NANOS: u64 = 50_000_000;
 
+/// What outcome and place in the chain add to an event at most, in bytes.
+const REST_BYTES: usize = 160;
+
 /// How an exchange ended.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outcome {
@@ -52,9 +55,22 @@ impl Exchange {
         Self { event, began, told: Told::Nothing, forwarded, cut: false, id }
     }
 
+    /// Whether it went on to the upstream.
+    pub(crate) fn was_forwarded(&self) -> bool {
+        self.forwarded
+    }
+
     /// Whether the upstream is working on it.
     pub(crate) fn is_forwarded(&self) -> bool {
         self.forwarded && !self.cut
+    }
+
+    /// Room in the ring that its verdict was given on and has not taken yet, in bytes.
+    pub(crate) fn promised(&self) -> usize {
+        match self.told {
+            Told::Nothing if self.forwarded => self.event.len().saturating_add(REST_BYTES),
+            Told::Nothing | Told::Decision(_) => 0,
+        }
     }
 
     /// It is being ended because its subject lost access.

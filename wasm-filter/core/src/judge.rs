@@ -310,19 +310,21 @@ fn identity<'a>(server: &Server, pairs: Pairs<'a>) -> Result<Identity<'a>, Fault
     if auth.mode == AuthMode::None {
         return Ok(identity);
     }
+    let mut seen = [false; 4];
+    let [human, agent, team, session] = &mut seen;
     for (name, value) in pairs {
-        let place = if name == auth.human_header.as_bytes() {
-            &mut identity.human_id
+        let (place, seen) = if name == auth.human_header.as_bytes() {
+            (&mut identity.human_id, &mut *human)
         } else if name == auth.agent_header.as_bytes() {
-            &mut identity.agent_id
+            (&mut identity.agent_id, &mut *agent)
         } else if name == auth.team_header.as_bytes() {
-            &mut identity.team_id
+            (&mut identity.team_id, &mut *team)
         } else if name == auth.session_header.as_bytes() {
-            &mut identity.session_id
+            (&mut identity.session_id, &mut *session)
         } else {
             continue;
         };
-        if !place.is_empty() {
+        if core::mem::replace(seen, true) {
             return Err(Fault::RepeatedHeader);
         }
         *place = core::str::from_utf8(value).map_err(|_| Fault::InvalidHeader)?;
@@ -414,7 +416,7 @@ pub(crate) fn path_only<'a>(headers: &RequestHeaders<'a>) -> &'a str {
 
 /// Prompt, URI, URIs or task of a call, as one text.
 pub(crate) fn target_text(message: &Message<'_>) -> String {
-    if !message.subscriptions.is_empty() {
+    if message.method == Method::SubscriptionsListen {
         let uris: Vec<&str> = message.subscriptions.iter().map(Text::as_str).collect();
         return uris.join(" ");
     }
@@ -423,5 +425,7 @@ pub(crate) fn target_text(message: &Message<'_>) -> String {
         None if message.method == Method::PromptsGet => message.name.as_ref(),
         None => message.uri.as_ref().or(message.task_id.as_ref()),
     };
-    text.map_or_else(String::new, |text| text.as_str().into())
+    // What a method does not act on has no bounds of its own, and must not swell the record.
+    let text = text.map(Text::as_str).filter(|text| text.len() <= Limits::default().max_uri);
+    text.map_or_else(String::new, String::from)
 }

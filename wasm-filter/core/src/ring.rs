@@ -66,9 +66,9 @@ impl Ring {
         }
     }
 
-    /// Whether another event finds room.
-    pub(crate) fn has_room(&self) -> bool {
-        self.bytes.saturating_add(EVENT_ROOM) <= self.capacity
+    /// Whether another event finds room beside `promised` bytes.
+    pub(crate) fn has_room(&self, promised: usize) -> bool {
+        self.bytes.saturating_add(promised).saturating_add(EVENT_ROOM) <= self.capacity
     }
 
     /// Bytes held.
@@ -81,11 +81,11 @@ impl Ring {
         event_id::bytes(nanos / 1_000_000, &self.genesis, number)
     }
 
-    /// Takes an event that lacks only its place in the chain. Answers with its sequence; none: no room, and the
-    /// sequence that it would have had is the hole that tells of it.
-    pub(crate) fn push(&mut self, mut event: Vec<u8>) -> Option<u64> {
+    /// Takes an event that lacks only its place in the chain, and leaves room for `promised` bytes of others. Answers
+    /// with its sequence; none: no room, and the sequence that it would have had is the hole that tells of it.
+    pub(crate) fn push(&mut self, mut event: Vec<u8>, promised: usize) -> Option<u64> {
         self.seq = self.seq.saturating_add(1);
-        if !self.has_room() {
+        if !self.has_room(promised) {
             self.dropped_total = self.dropped_total.saturating_add(1);
             self.dropped_since = self.dropped_since.saturating_add(1);
             return None;

@@ -33,6 +33,9 @@ const REVIEW_NANOS: u64 = 1_000_000_000;
 /// A call or stream that the host has not ended by then is taken for lost, in nanoseconds.
 const LOST_NANOS: u64 = 15_000_000_000;
 
+/// More workers than a proxy has.
+const MOST_WORKERS: usize = 1024;
+
 /// What becomes of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
@@ -53,6 +56,8 @@ pub struct Worker {
     ring: Option<Ring>,
     counters: Counters,
     exchanges: HashMap<u32, Exchange>,
+    /// Room in the ring that open exchanges were let through on, in bytes.
+    promised: usize,
     scratch: Scratch,
     mcp_sessions: McpSessions,
     /// The root context of the newest configuration: the one whose tick does the work.
@@ -80,6 +85,7 @@ impl Worker {
             ring: None,
             counters: Counters::default(),
             exchanges: HashMap::new(),
+            promised: 0,
             scratch: Scratch::new(nanos),
             mcp_sessions: McpSessions::default(),
             active: 0,
@@ -166,7 +172,7 @@ impl Worker {
         }
         let event = record(&judgement, &self.settings, nanos, body_size);
         let answer = answer::to(&judgement, &id);
-        self.exchanges.insert(exchange, Exchange::new(event, nanos, answer.is_none(), id));
+        self.open(exchange, Exchange::new(event, nanos, answer.is_none(), id));
         match answer {
             None => Flow::Forward,
             Some(answer) => {
@@ -188,7 +194,7 @@ impl Worker {
         let id = self.event_id(nanos);
         self.counters.verdict(None, judgement.class, false, judgement.reason());
         let event = record(&judgement, &self.settings, nanos, 0);
-        self.exchanges.insert(exchange, Exchange::new(event, nanos, false, id));
+        self.open(exchange, Exchange::new(event, nanos, false, id));
         if let Some(Err(fault)) = answer::to(&judgement, &id).map(|answer| host.answer(&answer)) {
             host.log(Level::Warn, &format!("refusal could not be answered: {fault}"));
         }
@@ -199,7 +205,12 @@ impl Worker {
         let nanos = host.now_nanos();
         let outcome = Outcome { status: host.response_code(), bytes_out: host.response_bytes(), nanos };
         match self.exchanges.remove(&exchange) {
-            Some(open) => self.enqueue(open.finish(&outcome), nanos, host),
+            Some(open) => {
+                self.promised = self.promised.saturating_sub(open.promised());
+                // What went on was promised room; what was refused takes only what is left beside such promises.
+                let beside = if open.was_forwarded() { 0 } else { self.promised };
+                self.enqueue(open.finish(&outcome), beside, nanos, host);
+            }
             None => self.log_unjudged(&outcome, host),
         }
     }
@@ -218,7 +229,8 @@ impl Worker {
         let judgement = judge::unjudged(Pairs::new(&headers), fault);
         self.counters.verdict(None, judgement.class, false, judgement.reason());
         let event = record(&judgement, &self.settings, outcome.nanos, 0);
-        self.enqueue(Exchange::new(event, outcome.nanos, false, id).finish(outcome), outcome.nanos, host);
+        let event = Exchange::new(event, outcome.nanos, false, id).finish(outcome);
+        self.enqueue(event, self.promised, outcome.nanos, host);
     }
 
     /// The periodic event; only the newest root context's counts.
@@ -349,15 +361,20 @@ impl Worker {
     fn can_record(&self, judgement: &Judgement<'_>) -> bool {
         match &self.ring {
             None => self.settings.audit_cluster.is_empty(),
-            Some(ring) => ring.has_room() || judgement.audit_overload() == AuditOverload::Drop,
+            Some(ring) => ring.has_room(self.promised) || judgement.audit_overload() == AuditOverload::Drop,
         }
     }
 
-    fn enqueue(&mut self, event: Vec<u8>, nanos: u64, host: &impl Host) {
+    fn open(&mut self, id: u32, exchange: Exchange) {
+        self.promised = self.promised.saturating_add(exchange.promised());
+        self.exchanges.insert(id, exchange);
+    }
+
+    fn enqueue(&mut self, event: Vec<u8>, promised: usize, nanos: u64, host: &impl Host) {
         let Some(ring) = self.ring.as_mut() else {
             return;
         };
-        if ring.push(event).is_none() {
+        if ring.push(event, promised).is_none() {
             self.counters.add("sallyport_audit_events_dropped", 1);
         }
         self.send_events(nanos, false, host);
@@ -417,7 +434,9 @@ impl Worker {
         let mut dropped = 0_u64;
         for open in self.exchanges.values_mut() {
             if let Some(event) = open.decision(nanos) {
-                let seq = ring.push(event);
+                self.promised = self.promised.saturating_sub(open.promised());
+                let beside = if open.was_forwarded() { 0 } else { self.promised };
+                let seq = ring.push(event, beside);
                 dropped = dropped.saturating_add(u64::from(seq.is_none()));
                 open.told(seq.unwrap_or(0));
             }
@@ -500,13 +519,17 @@ fn seconds(nanos: u64) -> i64 {
 }
 
 /// The next number of a counter that all workers of the process share, from 1. Two workers that begin in the same
-/// instant may get the same one; a chain is told apart by its epoch as well.
+/// instant may get the same one, and so may those of a host that shares nothing; a chain is told apart by its epoch as
+/// well.
 fn next_shared_number(host: &impl Host, key: &str) -> u32 {
-    loop {
+    let mut next = 1;
+    // Each failure but the host's own means that another worker got its number.
+    for _ in 0..MOST_WORKERS {
         let (value, token) = host.shared(key).unwrap_or_default();
-        let next = value.first_chunk::<4>().map_or(0, |b| u32::from_le_bytes(*b)).saturating_add(1);
+        next = value.first_chunk::<4>().map_or(0, |b| u32::from_le_bytes(*b)).saturating_add(1);
         if host.share(key, &next.to_le_bytes(), token) {
-            return next;
+            break;
         }
     }
+    next
 }

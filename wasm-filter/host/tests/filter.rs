@@ -244,6 +244,17 @@ fn a_request_whose_headers_body_or_time_are_not_to_be_had_is_not_forwarded() {
 }
 
 #[test]
+fn a_host_that_shares_nothing_between_its_workers_stops_none_of_them() {
+    let mut gateway = mk_configured();
+    for name in ["proxy_get_shared_data", "proxy_set_shared_data"] {
+        gateway.proxy_mut().faults.insert(name, INTERNAL_FAILURE);
+    }
+    gateway.tick(TICK).unwrap();
+    teach(&mut gateway);
+    forwarded(&mut gateway, &mk_call());
+}
+
+#[test]
 fn a_batch_of_records_that_is_not_acknowledged_is_sent_again() {
     let mut gateway = mk_synced();
     forwarded(&mut gateway, &mk_call());

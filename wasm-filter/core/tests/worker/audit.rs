@@ -110,6 +110,27 @@ fn a_full_ring_denies_until_there_is_room() {
 }
 
 #[test]
+fn what_was_let_through_finds_room_however_many_are_open_and_refused_beside_it() {
+    let mut proxy = Proxy::ready_with(&tight(AuditOverload::Deny));
+    let mut open = Vec::new();
+    for exchange in 1..=20 {
+        if proxy.call(exchange, "sess").denial().is_none() {
+            open.push(exchange);
+        }
+    }
+    assert!((1..20).contains(&open.len()), "{} of 20 were let through", open.len());
+    for exchange in (1..=20).rev() {
+        proxy.end(exchange);
+    }
+    for exchange in 21..=30 {
+        proxy.call_and_end(exchange, "nobody");
+    }
+    proxy.tick();
+    let allowed = proxy.events().iter().filter(|event| event.allowed).count();
+    assert_eq!(allowed, open.len(), "each verdict to allow has its event");
+}
+
+#[test]
 fn a_full_ring_that_drops_lets_pass_and_shows_the_gap() {
     let mut proxy = Proxy::ready_with(&tight(AuditOverload::Drop));
     for exchange in 1..=6 {

@@ -38,6 +38,68 @@ fn a_request_whose_headers_cannot_be_removed_does_not_pass() {
 }
 
 #[test]
+fn an_identity_that_is_named_twice_is_refused_even_if_one_is_empty() {
+    for values in [["", "sess"], ["sess", ""], ["sess", "sess"]] {
+        let headers = [
+            (":method", "POST"),
+            (":path", "/server/mcp"),
+            ("content-type", "application/json"),
+            ("accept", "application/json, text/event-stream"),
+            ("x-mcp-agent-id", "agent"),
+            ("x-mcp-agent-session", values[0]),
+            ("x-mcp-agent-session", values[1]),
+        ];
+        let body = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"read"}}"#;
+        Proxy::ready().request(1, &headers, body).denied(400, "repeated_header");
+    }
+}
+
+#[test]
+fn a_request_with_trailers_is_answered_and_recorded() {
+    let mut proxy = Proxy::ready();
+    proxy.worker.on_trailers(1, &proxy.host);
+    assert_eq!(proxy.host.answers.borrow()[0].status, 400);
+    proxy.end(1);
+    proxy.tick();
+    assert_eq!((proxy.events()[0].allowed, proxy.events()[0].reason.as_str()), (false, "trailers"));
+}
+
+#[test]
+fn a_caller_cannot_swell_the_record() {
+    let long = "x://".to_string() + &"u".repeat(100_000);
+    let many = vec!["\"x://y\""; 20_000].join(",");
+    let params = [
+        ("tools/list", format!(r#"{{"uri":"{long}"}}"#)),
+        ("tools/list", format!(r#"{{"notifications":{{"resourceSubscriptions":[{many}]}}}}"#)),
+        ("subscriptions/listen", format!(r#"{{"notifications":{{"resourceSubscriptions":[{many}]}}}}"#)),
+        ("completion/complete", format!(r#"{{"ref":{{"type":"ref/prompt","name":"{long}"}}}}"#)),
+        ("completion/complete", format!(r#"{{"ref":{{"type":"ref/resource","uri":"{long}"}}}}"#)),
+        ("prompts/get", format!(r#"{{"name":"{long}"}}"#)),
+        ("resources/read", format!(r#"{{"uri":"{long}"}}"#)),
+        ("tasks/get", format!(r#"{{"taskId":"{long}"}}"#)),
+        ("unknown", format!(r#"{{"uri":"{long}","name":"{long}","taskId":"{long}"}}"#)),
+    ];
+    let mut proxy = Proxy::ready();
+    for (exchange, (method, params)) in (1..).zip(params) {
+        let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#);
+        let headers = [
+            (":method", "POST"),
+            (":path", "/server/mcp"),
+            ("content-type", "application/json"),
+            ("accept", "application/json, text/event-stream"),
+            ("x-mcp-agent-id", "agent"),
+            ("x-mcp-agent-session", "sess"),
+        ];
+        proxy.request(exchange, &headers, &body);
+        proxy.end(exchange);
+    }
+    proxy.tick();
+    for bytes in &proxy.batches()[0].1.events {
+        assert!(bytes.len() < 1024, "an event of {} bytes", bytes.len());
+    }
+}
+
+#[test]
 fn a_denial_that_cannot_be_answered_is_a_denial_all_the_same() {
     let mut proxy = Proxy::ready();
     proxy.fail(HostCall::Answer);
