@@ -2,6 +2,7 @@
 //!
 //! A write is durable when it is acknowledged (`synchronous=FULL`); writes that wait together share one commit.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -159,20 +160,44 @@ type Waiting = (Vec<StoredEvent>, Vec<Finding>, oneshot::Sender<Result<(), Store
 
 fn append_all(connection: &mut Connection, waiting: &[Waiting], limits: Limits) -> Result<(), StoreError> {
     let transaction = connection.transaction()?;
+    let mut totals = Totals::new();
     for (events, findings, _) in waiting {
+        let mut last: BTreeMap<&ChainName, &StoredEvent> = BTreeMap::new();
         for event in events {
-            insert_event(&transaction, event)?;
+            insert_event(&transaction, event, &mut totals)?;
+            let head = last.entry(&event.chain).or_insert(event);
+            if event.event.seq > head.event.seq {
+                *head = event;
+            }
+        }
+        for event in last.into_values() {
+            set_head(&transaction, event)?;
         }
         for finding in findings {
-            insert_finding(&transaction, finding)?;
+            insert_finding(&transaction, finding, &mut totals)?;
         }
     }
-    prune(&transaction, limits)?;
+    prune(&transaction, limits, &mut totals)?;
+    for (name, count) in totals {
+        add(&transaction, name, count)?;
+    }
     transaction.commit()?;
     Ok(())
 }
 
-fn insert_event(connection: &Connection, stored: &StoredEvent) -> Result<(), StoreError> {
+/// What a commit adds to the totals, by name.
+type Totals = BTreeMap<&'static str, u64>;
+
+fn note(totals: &mut Totals, name: &'static str, count: u64) {
+    let total = totals.entry(name).or_default();
+    *total = total.saturating_add(count);
+}
+
+fn insert_event(
+    connection: &Connection,
+    stored: &StoredEvent,
+    totals: &mut Totals,
+) -> Result<(), StoreError> {
     let (event, chain) = (&stored.event, &stored.chain);
     let envelope = envelope(chain, &stored.hash, event).to_string();
     let mut insert = connection.prepare_cached(
@@ -206,11 +231,17 @@ fn insert_event(connection: &Connection, stored: &StoredEvent) -> Result<(), Sto
         envelope
     ])?;
     if inserted > 0 {
-        add(connection, "events", 1)?;
+        note(totals, "events", 1);
         if let Some(decision) = decision {
-            add(connection, decision, 1)?;
+            note(totals, decision, 1);
         }
     }
+    Ok(())
+}
+
+/// Where a chain stands, after this event of it.
+fn set_head(connection: &Connection, stored: &StoredEvent) -> Result<(), StoreError> {
+    let (event, chain) = (&stored.event, &stored.chain);
     let mut head = connection.prepare_cached(
         "INSERT INTO chains (proxy, worker, epoch, seq, hash) VALUES (?1,?2,?3,?4,?5)
          ON CONFLICT DO UPDATE SET seq = excluded.seq, hash = excluded.hash WHERE excluded.seq > seq",
@@ -219,7 +250,7 @@ fn insert_event(connection: &Connection, stored: &StoredEvent) -> Result<(), Sto
     Ok(())
 }
 
-fn insert_finding(connection: &Connection, finding: &Finding) -> Result<(), StoreError> {
+fn insert_finding(connection: &Connection, finding: &Finding, totals: &mut Totals) -> Result<(), StoreError> {
     let chain = &finding.chain;
     let envelope = json!({
         "timestamp": timestamp(finding.nanos), "source": "ingest", "event_type": finding.event_type,
@@ -230,9 +261,9 @@ fn insert_finding(connection: &Connection, finding: &Finding) -> Result<(), Stor
         "INSERT INTO events (time, proxy, worker, epoch, seq, source, event_type, envelope) VALUES (?1,?2,?3,?4,?5,'ingest',?6,?7)",
         params![signed(finding.nanos), chain.proxy, chain.worker, signed(chain.epoch), signed(finding.from), finding.event_type, envelope.to_string()],
     )?;
-    add(connection, "events", 1)?;
+    note(totals, "events", 1);
     if finding.event_type != "audit.broken" {
-        add(connection, "missing", finding.to.saturating_sub(finding.from).saturating_add(1))?;
+        note(totals, "missing", finding.to.saturating_sub(finding.from).saturating_add(1));
     }
     Ok(())
 }
@@ -247,22 +278,32 @@ fn add(connection: &Connection, name: &str, count: u64) -> Result<(), StoreError
 
 /// Removes the oldest rows where the store is beyond its bounds. Where a chain stands is kept, so that what was
 /// pruned is no gap.
-fn prune(connection: &Connection, limits: Limits) -> Result<(), StoreError> {
+fn prune(connection: &Connection, limits: Limits, totals: &mut Totals) -> Result<(), StoreError> {
     let value = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
     let used =
         value("page_size")?.saturating_mul(value("page_count")?.saturating_sub(value("freelist_count")?));
-    let newest: i64 =
-        connection.query_row("SELECT coalesce(max(time), 0) FROM events", [], |row| row.get(0))?;
-    let oldest = newest.saturating_sub(i64::try_from(limits.max_age.as_nanos()).unwrap_or(i64::MAX));
     let removed = if used > i64::try_from(limits.max_bytes).unwrap_or(i64::MAX) {
-        let sql = "DELETE FROM events WHERE id IN (SELECT id FROM events ORDER BY id LIMIT ?1)";
+        // A tenth at most, so that a small store keeps what was just acknowledged.
+        let sql = "DELETE FROM events WHERE id IN (SELECT id FROM events ORDER BY id
+                   LIMIT min(?1, (SELECT 1 + (max(id) - min(id)) / 10 FROM events)))";
         connection.execute(sql, [PRUNE_ROWS])?
     } else {
-        let sql = "DELETE FROM events WHERE id IN (SELECT id FROM events ORDER BY id LIMIT ?1) AND time < ?2";
-        connection.execute(sql, params![PRUNE_ROWS, oldest])?
+        // Rows stand in the order of their arrival, so both ends are found without a search; this runs at every commit.
+        let end = |order: &str| {
+            let sql = format!("SELECT time FROM events ORDER BY id {order} LIMIT 1");
+            connection.prepare_cached(&sql)?.query_row([], |row| row.get::<_, i64>(0)).optional()
+        };
+        let age = i64::try_from(limits.max_age.as_nanos()).unwrap_or(i64::MAX);
+        match (end("ASC")?, end("DESC")?) {
+            (Some(oldest), Some(newest)) if newest.saturating_sub(age) > oldest => {
+                let sql = "DELETE FROM events WHERE id IN (SELECT id FROM events ORDER BY id LIMIT ?1) AND time < ?2";
+                connection.execute(sql, params![PRUNE_ROWS, newest.saturating_sub(age)])?
+            }
+            _ => 0,
+        }
     };
     if removed > 0 {
-        add(connection, "pruned", u64::try_from(removed).unwrap_or(0))?;
+        note(totals, "pruned", u64::try_from(removed).unwrap_or(0));
         connection.execute_batch("PRAGMA incremental_vacuum")?;
     }
     Ok(())
@@ -383,3 +424,6 @@ fn base36(value: i64) -> String {
     }
     digits.iter().rev().collect()
 }
+
+#[cfg(test)]
+mod tests;
