@@ -33,9 +33,9 @@ def the_api_wants_a_key_and_tells_what_is_wrong(stack):
 
 
 @test
-def a_proxy_without_its_token_gets_no_stream(stack):
-    status, _ = stack.request("GET", "/v1/proxies", port="operator-admin")
-    proxies = json.loads(_)["proxies"]
+def the_control_plane_tells_who_is_connected(stack):
+    status, answer = stack.request("GET", "/v1/proxies", port="operator-admin")
+    proxies = json.loads(answer)["proxies"]
     assert status == 200 and all(proxy["proxy"] == "standalone" for proxy in proxies), proxies
     assert sum(proxy["kind"] == "filter" for proxy in proxies) == 3, "two workers and the main thread"
 
