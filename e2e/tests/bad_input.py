@@ -186,6 +186,15 @@ def no_spelling_of_a_path_leads_around_the_verdict(stack):
 
 
 @test
+def nothing_below_the_endpoints_path_reaches_the_server(stack):
+    before = len(stack.upstream.seen)
+    for method in ["GET", "DELETE", "POST"]:
+        status, _ = stack.request(method, "/payments/mcp/admin", headers={**MEDIA, **IDENTITY, "accept": "text/event-stream"})
+        assert status == 404, (method, status)
+    assert len(stack.upstream.seen) == before
+
+
+@test
 def what_a_client_says_about_the_gateway_or_of_its_token_reaches_no_server(stack):
     forged = {name: "forged" for name in transport.INTERNAL}
     assert stack.call("list_invoices", {**MEDIA, **IDENTITY, **forged})[0] == 200

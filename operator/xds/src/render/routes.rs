@@ -54,7 +54,7 @@ fn domains(host: &str) -> Vec<String> {
 
 fn ways(plan: &ProxyPlan, host: Option<&str>) -> Vec<Route> {
     let fits = |way: &&Way| way.host.is_none() || way.host.as_deref() == host;
-    let mut ways: Vec<Route> = plan.routes.iter().filter(fits).map(|way| route(way, plan)).collect();
+    let mut ways: Vec<Route> = plan.routes.iter().filter(fits).flat_map(|way| routes(way, plan)).collect();
     ways.push(nowhere());
     ways
 }
@@ -70,12 +70,19 @@ fn nowhere() -> Route {
     }
 }
 
-fn route(way: &Way, plan: &ProxyPlan) -> Route {
-    let path = match way.path.as_str() {
-        "/" => PathSpecifier::Prefix("/".into()),
-        // The path itself, or below it at a slash.
-        path => PathSpecifier::PathSeparatedPrefix(path.into()),
-    };
+/// An MCP endpoint is one path, with or without a slash at its end. What lies below it is none of the protocol's, and no
+/// verdict would cover it. A server at the root has all paths of its host.
+fn routes(way: &Way, plan: &ProxyPlan) -> Vec<Route> {
+    match way.path.as_str() {
+        "/" => vec![route(way, plan, PathSpecifier::Prefix("/".into()))],
+        path => vec![
+            route(way, plan, PathSpecifier::Path(path.into())),
+            route(way, plan, PathSpecifier::Path(format!("{path}/"))),
+        ],
+    }
+}
+
+fn route(way: &Way, plan: &ProxyPlan, path: PathSpecifier) -> Route {
     // A server behind TLS is found by the name that it proves.
     let upstream = plan.upstreams.iter().find(|upstream| upstream.name == way.upstream);
     let host = upstream.and_then(|upstream| {
