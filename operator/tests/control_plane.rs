@@ -187,6 +187,21 @@ async fn without_the_right_token_there_is_no_stream() {
 }
 
 #[tokio::test]
+async fn a_filter_that_answers_no_more_is_taken_for_gone() {
+    let control_plane = ControlPlane::start().await;
+    let mut silent = control_plane.connect(Some("right")).await.unwrap();
+    let mut alive = control_plane.connect(Some("right")).await.unwrap();
+    silent.subscribe("standalone/1/7");
+    alive.subscribe("standalone/2/7");
+    alive.synchronise().await;
+    let ended = async { while let Ok(Some(_)) = silent.responses.message().await {} };
+    tokio::time::timeout(2 * LIMIT, ended).await.expect("the stream ends");
+    let path = "enforcement/sessions/ns/sess?timeout_ms=5000";
+    let enforced = control_plane.get(path).await;
+    assert_eq!((&enforced["complete"], &enforced["of"]), (&true.into(), &1.into()), "{enforced}");
+}
+
+#[tokio::test]
 async fn a_revocation_is_enforced_when_every_filter_has_acknowledged_it() {
     let control_plane = ControlPlane::start().await;
     let path = "enforcement/sessions/ns/sess";

@@ -96,6 +96,11 @@ impl Connection {
         Self { ttl, ..Self::default() }
     }
 
+    /// Whether something that was sent is not answered yet.
+    pub fn awaits_answer(&self) -> bool {
+        self.subscriptions.values().any(|subscription| !subscription.pending.is_empty())
+    }
+
     /// Whether this is a filter's stream and not Envoy's own.
     pub fn is_filter(&self) -> bool {
         self.subscriptions.contains_key(types::SESSION)

@@ -13,6 +13,7 @@ use envoy_types::pb::envoy::service::discovery::v3::{
 use futures::Stream;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::TcpIncoming;
@@ -30,6 +31,9 @@ const QUEUE: usize = 64;
 /// A stream ends after this and is opened anew with the credential of the day; spread over a quarter of it.
 const STREAM_LIFE: Duration = Duration::from_secs(3600);
 
+/// A filter that owes an answer for so long is none any more: Envoy keeps the stream of a VM that has trapped open until the
+/// next request reaches its worker. Filters answer within milliseconds.
+const UNANSWERED: Duration = Duration::from_secs(10);
 /// A filter whose stream ended counts as one that may still enforce what it held, for so long.
 const DEPARTED: Duration = Duration::from_secs(2);
 
@@ -112,6 +116,14 @@ pub async fn serve<A: Admit>(
     Ok(())
 }
 
+/// Passes at `deadline`; without one, never.
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
 type Responses<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 #[tonic::async_trait]
@@ -140,6 +152,7 @@ impl<A: Admit> AggregatedDiscoveryService for Service<A> {
             connection: Connection::new(self.ttl),
             instance: Instance::new(proxy, SystemTime::now()),
             responses,
+            unanswered: None,
         };
         tokio::spawn(stream.run(request.into_inner(), self.ttl));
         Ok(Response::new(Box::pin(ReceiverStream::new(queue))))
@@ -153,6 +166,8 @@ struct StreamTask {
     connection: Connection,
     instance: Instance,
     responses: mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>,
+    /// Since when a filter owes an answer, and how many it had given then.
+    unanswered: Option<(Instant, u64)>,
 }
 
 impl StreamTask {
@@ -183,7 +198,9 @@ impl StreamTask {
         let end = tokio::time::sleep(STREAM_LIFE.saturating_sub(spread));
         tokio::pin!(end);
         loop {
+            let silent = self.unanswered.map(|(since, _)| since + UNANSWERED);
             let responses = tokio::select! {
+                () = until(silent) => return "no answer from the filter",
                 () = &mut end => return "due to authenticate anew",
                 request = requests.next() => match request {
                     Some(Ok(request)) => self.requested(request).await,
@@ -202,8 +219,10 @@ impl StreamTask {
             // Before the sending, lest an answer be counted first.
             self.report();
             for response in responses {
-                if self.responses.send(Ok(response)).await.is_err() {
-                    return "closed by the proxy";
+                match timeout(UNANSWERED, self.responses.send(Ok(response))).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) => return "closed by the proxy",
+                    Err(_) => return "not taken by the proxy",
                 }
             }
         }
@@ -243,5 +262,11 @@ impl StreamTask {
         instance.refusals = refusals;
         instance.refused = self.connection.refused();
         self.proxies.update(self.number, instance);
+        let answers = acknowledgements.saturating_add(refusals);
+        let owes = self.connection.is_filter() && self.connection.awaits_answer();
+        self.unanswered = match self.unanswered {
+            Some(known) if owes && known.1 == answers => Some(known),
+            Some(_) | None => owes.then(|| (Instant::now(), answers)),
+        };
     }
 }
