@@ -159,9 +159,11 @@ impl Proxies {
         known.totals.sent += more.sent;
         known.totals.acknowledgements += more.acknowledgements;
         known.totals.refusals += more.refusals;
-        // The same worker is back: its earlier stream counts no more.
+        // The same worker is back: its earlier stream counts no more. A stream is known for a filter's only by its second
+        // subscription; until then the earlier one counts, or the worker would be missing from who must acknowledge.
         let replaced = |other: &Instance| {
-            !other.is_connected && other.proxy == instance.proxy && other.node == instance.node
+            let is_same = other.proxy == instance.proxy && other.node == instance.node;
+            !other.is_connected && is_same && (instance.is_filter || !other.is_filter)
         };
         known.instances.retain(|number, other| *number == stream || !replaced(other));
         known.instances.insert(stream, instance.clone());
@@ -235,6 +237,20 @@ mod tests {
         assert_eq!(proxies.progress(types::SESSION, "n/s", 5).enforced, 0);
         proxies.update(3, &filter("edge/1/x", 5));
         proxies.forget(2);
+        assert_eq!(
+            proxies.progress(types::SESSION, "n/s", 5),
+            Progress { enforced: 1, of: 1, pending: vec![] }
+        );
+    }
+
+    #[test]
+    fn a_worker_that_is_coming_back_is_never_missing_from_those_who_must_acknowledge() {
+        let proxies = Proxies::default();
+        proxies.update(1, &filter("edge/1/x", 5));
+        proxies.departed(1);
+        proxies.update(2, &Instance { is_filter: false, ..filter("edge/1/x", 0) });
+        assert_eq!(proxies.progress(types::SESSION, "n/s", 5).of, 1);
+        proxies.update(2, &filter("edge/1/x", 5));
         assert_eq!(
             proxies.progress(types::SESSION, "n/s", 5),
             Progress { enforced: 1, of: 1, pending: vec![] }
