@@ -78,8 +78,6 @@ impl Filter {
         let module = Module::new(&engine, bytes)?;
         let mut linker = Linker::new(&engine);
         abi::link(&mut linker)?;
-        // The SDK imports more than the filter calls.
-        linker.define_unknown_imports_as_traps(&module)?;
         Ok(Self { instance: linker.instantiate_pre(&module)?, engine, count })
     }
 
