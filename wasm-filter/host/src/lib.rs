@@ -6,7 +6,7 @@
 //! ```
 //!
 //! It offers what Envoy offers to the module over proxy-wasm ABI 0.2.1, as far as the module asks for it; any other
-//! host call traps. Time stands still unless it is moved, so every run is the same.
+//! import refuses the module. Time stands still unless it is moved, so every run is the same.
 #![deny(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod abi;
