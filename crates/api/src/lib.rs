@@ -11,6 +11,7 @@ pub mod manifest;
 mod object;
 pub mod schema;
 pub mod v1alpha1;
+pub mod words;
 
 pub use crds::crds;
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;

@@ -23,7 +23,7 @@ use super::{
     namespaced,
     status = "MCPServerStatus",
     derive = "PartialEq",
-    scale(spec_replicas_path = ".spec.replicas", status_replicas_path = ".status.replicas"),
+    scale(spec_replicas_path = ".spec.replicas", status_replicas_path = ".status.replicas", label_selector_path = ".status.selector"),
     printcolumn(name = "Team", json_path = ".spec.teamID", type_ = "string"),
     printcolumn(name = "Phase", json_path = ".status.phase", type_ = "string"),
     printcolumn(name = "Policy", json_path = ".status.policyReady", type_ = "boolean"),

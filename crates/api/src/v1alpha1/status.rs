@@ -1,4 +1,4 @@
-//! What the control plane reports.
+//! What the control plane reports. [`crate::words`] has the words that appear in it.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::JsonSchema;
@@ -14,25 +14,33 @@ pub struct MCPServerStatus {
     /// The phase in words.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
+    /// The generation of the object that this status is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
     /// Conditions, each with a reason of its own.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
-    /// Every replica is available.
+    /// Every replica runs the current template and is available.
     pub deployment_ready: bool,
     /// The Service has an address.
     pub service_ready: bool,
     /// The Ingress leads here.
     pub ingress_ready: bool,
-    /// The gateway answers.
+    /// Every available replica has a gateway that is connected to the control plane.
     pub gateway_ready: bool,
     /// The policy is complete and enforced.
     pub policy_ready: bool,
     /// The canary is available.
     pub canary_ready: bool,
-    /// On how many proxies the newest policy is enforced, as `3/3`.
+    /// Pods there are, of both tracks.
+    pub replicas: i32,
+    /// Label selector of those pods.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub selector: String,
+    /// On how many proxies the newest policy is enforced, as `3/3`: always of those that are connected now.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub enforced: String,
-    /// Why it is not, in a word.
+    /// Why it is not as wanted, in a word.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub reason: String,
 }
@@ -41,7 +49,7 @@ pub struct MCPServerStatus {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct AccessStatus {
-    /// Pending, Active or Rejected.
+    /// Pending, Active, Disabled, Revoked, Expired, Outdated or Rejected.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub phase: String,
     /// The phase in words.
@@ -50,10 +58,10 @@ pub struct AccessStatus {
     /// Conditions: Accepted, Resolved, Enforced.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
-    /// On how many proxies it is enforced, as `3/3`.
+    /// On how many proxies it is enforced, as `3/3`: of those that were connected when it last changed.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub enforced: String,
-    /// Why it is not, in a word.
+    /// Why it is not as wanted, in a word.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub reason: String,
 }
