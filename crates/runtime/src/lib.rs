@@ -4,6 +4,7 @@
 
 pub mod admin;
 pub mod files;
+pub mod identity;
 pub mod shutdown;
 pub mod telemetry;
 pub mod tls;

@@ -60,13 +60,19 @@ impl Tokens {
     }
 
     /// The proxy that a token belongs to.
-    pub fn proxy(&self, token: &str) -> Option<String> {
-        let known = self.read().inspect_err(|error| tracing::error!(%error, "tokens cannot be read")).ok()?;
+    ///
+    /// # Errors
+    /// The file cannot be read or understood.
+    pub fn find(&self, token: &str) -> Result<Option<String>, TokensError> {
         let presented = digest(token);
-        known
-            .into_iter()
-            .find(|(digest, _)| digest.as_bytes().ct_eq(presented.as_bytes()).into())
-            .map(|(_, name)| name)
+        let mut known = self.read()?.into_iter();
+        let found = known.find(|(digest, _)| digest.as_bytes().ct_eq(presented.as_bytes()).into());
+        Ok(found.map(|(_, name)| name))
+    }
+
+    /// The same, where a file that cannot be read knows nobody.
+    pub fn proxy(&self, token: &str) -> Option<String> {
+        self.find(token).inspect_err(|error| tracing::error!(%error, "tokens cannot be read")).ok()?
     }
 }
 
