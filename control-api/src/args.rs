@@ -3,15 +3,19 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// Runs the control API on a directory of manifests and the embedded event store.
+/// Runs the control API on a directory of manifests, or on a Kubernetes API server, and the embedded event store.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// Address of the API.
     #[arg(long, default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
     /// Directory of manifests; grants and sessions are written to it.
-    #[arg(long, env = "SALLYPORT_CONFIG")]
-    pub config: PathBuf,
+    #[arg(long, env = "SALLYPORT_CONFIG", required_unless_present = "kubernetes")]
+    pub config: Option<PathBuf>,
+    /// Servers, grants and sessions are those of a Kubernetes API server: of the cluster that this runs in, or of the
+    /// current kubeconfig.
+    #[arg(long, env = "SALLYPORT_KUBERNETES", conflicts_with = "config")]
+    pub kubernetes: bool,
     /// File of the event store, read only.
     #[arg(long)]
     pub db: PathBuf,
@@ -24,6 +28,10 @@ pub struct Args {
     /// File of API keys, one per line; `#` begins a comment. Keys in `SALLYPORT_API_KEYS` (comma separated) count too.
     #[arg(long)]
     pub api_keys_file: Option<PathBuf>,
+    /// Secret of the own namespace whose entry `keys` has API keys, as a file would; where it is empty, a new key is put
+    /// there.
+    #[arg(long, requires = "kubernetes")]
+    pub api_keys_secret: Option<String>,
     /// Address of health and metrics; none: metrics are not served.
     #[arg(long)]
     pub admin: Option<SocketAddr>,

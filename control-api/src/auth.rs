@@ -32,7 +32,7 @@ pub(crate) enum KeysError {
     },
     /// Nobody could call the API.
     #[error(
-        "no API keys are configured; put one per line into a file for --api-keys-file, or set {VARIABLE}"
+        "no API keys are configured; put one per line into a file for --api-keys-file, name a Secret, or set {VARIABLE}"
     )]
     None,
     /// It could never be sent.
@@ -56,17 +56,23 @@ impl std::fmt::Debug for Keys {
 }
 
 impl Keys {
-    /// Keys of a file (one per line, `#` begins a comment) and of a variable (separated by commas).
+    /// Keys of a file and of a Secret's text (one per line, `#` begins a comment), and of a variable (separated by commas).
     ///
     /// # Errors
     /// There are none, or the file cannot be read.
-    pub(crate) fn load(file: Option<&Path>, variable: Option<&OsStr>) -> Result<Self, KeysError> {
+    pub(crate) fn load(
+        file: Option<&Path>,
+        variable: Option<&OsStr>,
+        secret: Option<&str>,
+    ) -> Result<Self, KeysError> {
         let mut keys = BTreeSet::new();
         if let Some(path) = file {
             let read = |source| KeysError::Read { path: path.to_path_buf(), source };
             let text = std::fs::read_to_string(path).map_err(read)?;
-            let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default());
-            add(&mut keys, lines, &path.display().to_string())?;
+            add(&mut keys, lines(&text), &path.display().to_string())?;
+        }
+        if let Some(text) = secret {
+            add(&mut keys, lines(text), "the Secret")?;
         }
         if let Some(text) = variable {
             add(&mut keys, text.to_string_lossy().split(','), VARIABLE)?;
@@ -85,6 +91,10 @@ impl Keys {
         let known = self.0.iter().map(|known| known.as_bytes().ct_eq(presented.as_bytes()));
         known.fold(Choice::from(0), |any, one| any | one).into()
     }
+}
+
+fn lines(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().map(|line| line.split('#').next().unwrap_or_default())
 }
 
 fn add<'k>(
@@ -127,8 +137,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keys");
         std::fs::write(&path, "# ours\n\n one # the first\ntwo\n").unwrap();
-        let keys = Keys::load(Some(&path), Some(OsStr::new("three, four"))).unwrap();
-        for key in ["one", "two", "three", "four"] {
+        let keys =
+            Keys::load(Some(&path), Some(OsStr::new("three, four")), Some("five # by hand\n")).unwrap();
+        for key in ["one", "two", "three", "four", "five"] {
             assert!(keys.admit(&headers(&[key])), "{key}");
         }
         for wrong in [&[][..], &["onE"], &[""], &["#"], &["one", "one"], &["one two"]] {
@@ -141,16 +152,19 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keys");
         std::fs::write(&path, "# none yet\n").unwrap();
-        assert!(matches!(Keys::load(Some(&path), None), Err(KeysError::None)));
-        assert!(matches!(Keys::load(None, Some(OsStr::new(" , "))), Err(KeysError::None)));
-        assert!(matches!(Keys::load(Some(&folder.path().join("gone")), None), Err(KeysError::Read { .. })));
+        assert!(matches!(Keys::load(Some(&path), None, None), Err(KeysError::None)));
+        assert!(matches!(Keys::load(None, Some(OsStr::new(" , ")), Some("# none")), Err(KeysError::None)));
+        assert!(matches!(
+            Keys::load(Some(&folder.path().join("gone")), None, None),
+            Err(KeysError::Read { .. })
+        ));
         std::fs::write(&path, "two words\n").unwrap();
-        assert!(matches!(Keys::load(Some(&path), None), Err(KeysError::Unsendable { .. })));
+        assert!(matches!(Keys::load(Some(&path), None, None), Err(KeysError::Unsendable { .. })));
     }
 
     #[test]
     fn keys_are_not_told() {
-        let keys = Keys::load(None, Some(OsStr::new("very-secret"))).unwrap();
+        let keys = Keys::load(None, Some(OsStr::new("very-secret")), None).unwrap();
         assert_eq!(format!("{keys:?}"), "Keys(1 redacted)");
     }
 }

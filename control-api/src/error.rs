@@ -44,7 +44,9 @@ codes! {
     NotFound = "not_found", NOT_FOUND;
     /// The path takes other methods.
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED;
-    /// The state of the files does not allow it.
+    /// An admission rule or a role does not allow it.
+    Forbidden = "forbidden", FORBIDDEN;
+    /// The state of what is kept does not allow it.
     Conflict = "conflict", CONFLICT;
     /// The body is too large.
     TooLarge = "request_too_large", PAYLOAD_TOO_LARGE;
@@ -96,6 +98,7 @@ impl IntoResponse for ApiError {
             | Code::UnknownServer
             | Code::NotFound
             | Code::MethodNotAllowed
+            | Code::Forbidden
             | Code::Conflict
             | Code::TooLarge
             | Code::MediaType
@@ -128,6 +131,11 @@ impl From<ResourceError> for ApiError {
             ResourceError::NotFound { .. } => Self::new(Code::NotFound, error.to_string()),
             ResourceError::Invalid(problems) => Self::fields(&problems),
             ResourceError::Conflict(message) => Self::new(Code::Conflict, message),
+            ResourceError::Forbidden(message) => Self::new(Code::Forbidden, message),
+            ResourceError::Unavailable(message) => {
+                tracing::warn!(message, "resources cannot be reached");
+                Self::new(Code::Unavailable, message)
+            }
             ResourceError::Files { .. } | ResourceError::Stopped => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
                 tracing::warn!(%error, cause, "resources cannot be reached");

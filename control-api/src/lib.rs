@@ -1,7 +1,7 @@
 //! REST over the governance resources and the audit events.
 //!
 //! ```text
-//!   client ─▶ key ─▶ limits ─▶ v1/<resource>/<verb> ─┬─▶ Resources (a directory of manifests)
+//!   client ─▶ key ─▶ limits ─▶ v1/<resource>/<verb> ─┬─▶ Resources (a directory of manifests, or a Kubernetes API server)
 //!                                                    ├─▶ EventStore (read only)
 //!                                                    ├─▶ the control plane: what is enforced where
 //!                                                    └─▶ explain: the judge that the proxy runs
@@ -20,6 +20,7 @@ mod enforcement;
 mod error;
 mod explain;
 mod input;
+mod kubernetes;
 mod metrics;
 mod openapi;
 mod resources;

@@ -1,10 +1,11 @@
 //! Servers, grants and sessions, wherever they are kept.
 
-use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use rpds::RedBlackTreeMapSync;
 use sallyport_api::manifest::ManifestProblem;
 use sallyport_api::schema::SchemaProblem;
 use sallyport_api::v1alpha1::MCPServer;
@@ -23,23 +24,24 @@ pub(crate) struct Stored {
     pub(crate) object: Object,
     /// When it was made, where its metadata does not say: seconds since 1970.
     pub(crate) issued_at: Option<i64>,
-    /// Where it is: file and line.
+    /// Where it is: file and line, or its path in the API server.
     pub(crate) origin: String,
 }
 
-/// All resources at one moment.
+/// All resources at one moment. A clone shares them: it costs the same however many there are.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct View {
-    pub(crate) objects: BTreeMap<Key, Arc<Stored>>,
+    pub(crate) objects: RedBlackTreeMapSync<Key, Arc<Stored>>,
     pub(crate) problems: Vec<ManifestProblem>,
 }
 
 impl View {
     /// Those of a kind, by id.
     pub(crate) fn list(&self, kind: Kind) -> impl Iterator<Item = (&ObjectId, &Stored)> {
+        let first = (kind, ObjectId::new("", ""));
         self.objects
-            .iter()
-            .filter(move |(key, _)| key.0 == kind)
+            .range((Bound::Included(first), Bound::Unbounded))
+            .take_while(move |(key, _)| key.0 == kind)
             .map(|(key, stored)| (&key.1, stored.as_ref()))
     }
 
@@ -148,12 +150,18 @@ pub(crate) enum ResourceError {
     /// YAML cannot say it.
     #[error("the object cannot be written as YAML: {0}")]
     Unrepresentable(String),
+    /// Somebody does not allow it.
+    #[error("{0}")]
+    Forbidden(String),
+    /// Where they are kept, nobody answers.
+    #[error("{0}")]
+    Unavailable(String),
     /// The task ended early.
     #[error("the task that reads and writes has stopped")]
     Stopped,
 }
 
-/// Where resources are kept. A directory is; a Kubernetes API server can be.
+/// Where resources are kept. A directory is, and a Kubernetes API server.
 #[async_trait]
 pub(crate) trait Resources: Send + Sync + std::fmt::Debug {
     /// A word for where they are kept.
@@ -161,6 +169,11 @@ pub(crate) trait Resources: Send + Sync + std::fmt::Debug {
 
     /// All, as they are now: list and get.
     async fn view(&self) -> Result<Arc<View>, ResourceError>;
+
+    /// Why the view may be older than what is kept; none: it is not.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
 
     /// Gives an object this spec, making it if it is new. A kill switch that the spec does not name stays as it is.
     async fn put(&self, key: Key, spec: Map<String, Value>, now: Timestamp)

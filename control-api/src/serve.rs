@@ -16,7 +16,9 @@ use crate::args::Args;
 use crate::auth::{Keys, VARIABLE};
 use crate::directory::Directory;
 use crate::enforcement::Peer;
+use crate::kubernetes::{Kubernetes, api_keys};
 use crate::metrics::Metrics;
+use crate::resources::Resources;
 
 /// How long requests at work may take to end after `shutdown`.
 const GRACE: Duration = Duration::from_secs(3);
@@ -26,16 +28,13 @@ const GRACE: Duration = Duration::from_secs(3);
 /// # Errors
 /// There are no API keys, the directory is none, or an address cannot be used.
 pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let Args { listen, config, db, operator, ingest, api_keys_file, admin, cluster_name } = args;
-    anyhow::ensure!(
-        config.is_dir(),
-        "{} is no directory; give the one that holds the manifests",
-        config.display()
-    );
-    let keys = Keys::load(api_keys_file.as_deref(), std::env::var_os(VARIABLE).as_deref())?;
+    let (resources, secret) = open(&args, &shutdown).await?;
+    let Args { listen, db, operator, ingest, api_keys_file, admin, cluster_name, .. } = args;
+    let keys =
+        Keys::load(api_keys_file.as_deref(), std::env::var_os(VARIABLE).as_deref(), secret.as_deref())?;
     let mut registry = Registry::default();
     let app = App::new(Parts {
-        resources: Box::new(Directory::new(&config)),
+        resources,
         events: Box::new(Embedded::reader(&db)),
         operator: peer("operator", &operator)?,
         ingest: peer("ingest", &ingest)?,
@@ -71,6 +70,29 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         result = health => result,
         () = late => Ok(()),
     }
+}
+
+/// Where resources are kept, and the text of API keys that are kept there.
+async fn open(
+    args: &Args,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<(Box<dyn Resources>, Option<String>)> {
+    if let Some(config) = &args.config {
+        anyhow::ensure!(
+            config.is_dir(),
+            "{} is no directory; give the one that holds the manifests",
+            config.display()
+        );
+        return Ok((Box::new(Directory::new(config)), None));
+    }
+    let client = kube::Client::try_default()
+        .await
+        .context("no Kubernetes is known; run in a pod, or set KUBECONFIG")?;
+    let keys = match &args.api_keys_secret {
+        Some(name) => Some(api_keys(client.clone(), name).await?),
+        None => None,
+    };
+    Ok((Box::new(Kubernetes::start(client, shutdown)), keys))
 }
 
 fn peer(flag: &str, url: &str) -> anyhow::Result<Peer> {

@@ -6,4 +6,4 @@ mod events;
 mod explain;
 mod grants;
 mod routes;
-mod support;
+pub(crate) mod support;

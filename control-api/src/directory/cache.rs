@@ -129,22 +129,23 @@ impl Cache {
     }
 
     fn assemble(&self) -> View {
-        let mut view = View::default();
+        let mut objects: BTreeMap<Key, Arc<Stored>> = BTreeMap::new();
+        let mut problems = Vec::new();
         for (path, file) in &self.files {
             for (key, stored) in &file.objects {
-                match view.objects.entry(key.clone()) {
+                match objects.entry(key.clone()) {
                     Entry::Vacant(place) => {
                         place.insert(self.with_age(key, stored));
                     }
                     // Of two files that hold the same object, the first by path counts.
                     Entry::Occupied(first) => {
-                        view.problems.push(self.duplicate(key, path, &first.get().origin));
+                        problems.push(self.duplicate(key, path, &first.get().origin));
                     }
                 }
             }
-            view.problems.extend(file.problems.iter().cloned());
+            problems.extend(file.problems.iter().cloned());
         }
-        view
+        View { objects: objects.into_iter().collect(), problems }
     }
 
     /// The object with the age that is known of it, which it keeps when it moves to another file as it is.

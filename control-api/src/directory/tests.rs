@@ -265,5 +265,5 @@ async fn an_edit_by_hand_is_seen_at_the_next_reading() {
     std::fs::write(folder.path().join("all.yaml"), text).unwrap();
     assert!(revoked(&directory.view().await.unwrap(), "two"));
     std::fs::remove_file(folder.path().join("all.yaml")).unwrap();
-    assert_eq!(directory.view().await.unwrap().objects.len(), 0);
+    assert_eq!(directory.view().await.unwrap().objects.size(), 0);
 }

@@ -20,10 +20,11 @@ use crate::auth::Keys;
 use crate::directory::Directory;
 use crate::enforcement::Peer;
 use crate::metrics::Metrics;
+use crate::resources::Resources;
 
-pub(super) const KEY: &str = "the-key";
+pub(crate) const KEY: &str = "the-key";
 
-pub(super) const SERVERS: &str = "apiVersion: mcpruntime.org/v1alpha1
+pub(crate) const SERVERS: &str = "apiVersion: mcpruntime.org/v1alpha1
 kind: MCPServer
 metadata: {name: payments, namespace: mcp-servers}
 spec:
@@ -43,7 +44,7 @@ metadata: {name: open, namespace: other}
 spec: {image: x, gateway: {enabled: false}}
 ";
 
-pub(super) const ACCESS: &str = "apiVersion: mcpruntime.org/v1alpha1
+pub(crate) const ACCESS: &str = "apiVersion: mcpruntime.org/v1alpha1
 kind: MCPAccessGrant
 metadata: {name: ops, namespace: mcp-servers}
 spec:
@@ -72,13 +73,13 @@ spec:
 
 /// What the control plane of a test was asked, and how it answers.
 #[derive(Clone, Debug, Default)]
-pub(super) struct FakeOperator {
-    pub(super) asked: Arc<Mutex<Vec<(String, String, u64)>>>,
-    pub(super) answer: Arc<Mutex<Value>>,
+pub(crate) struct FakeOperator {
+    pub(crate) asked: Arc<Mutex<Vec<(String, String, u64)>>>,
+    pub(crate) answer: Arc<Mutex<Value>>,
 }
 
 impl FakeOperator {
-    pub(super) fn answers(&self, complete: bool, enforced: u64, of: u64) {
+    pub(crate) fn answers(&self, complete: bool, enforced: u64, of: u64) {
         let pending = if enforced < of { json!(["standalone/2"]) } else { json!([]) };
         *self.answer.lock().unwrap() = json!({ "complete": complete, "enforced": enforced, "of": of, "pending": pending, "millis": 1.0 });
     }
@@ -107,28 +108,28 @@ impl FakeOperator {
 }
 
 /// An API with everything it needs.
-pub(super) struct World {
-    pub(super) folder: tempfile::TempDir,
-    pub(super) operator: FakeOperator,
-    pub(super) app: App,
+pub(crate) struct World {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) operator: FakeOperator,
+    pub(crate) app: App,
 }
 
 /// An answer, read.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Value,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Value,
 }
 
 impl Answer {
-    pub(super) fn at(&self, pointer: &str) -> &Value {
+    pub(crate) fn at(&self, pointer: &str) -> &Value {
         self.body.pointer(pointer).unwrap_or(&Value::Null)
     }
 
     /// Checks that it is this error, in the one form that errors have; answers with the message.
     #[track_caller]
-    pub(super) fn error(&self, status: u16, error: &str) -> &str {
+    pub(crate) fn error(&self, status: u16, error: &str) -> &str {
         assert_eq!((self.status.as_u16(), self.at("/error")), (status, &json!(error)), "{}", self.body);
         assert_eq!(self.body.as_object().map(serde_json::Map::len), Some(2), "{}", self.body);
         self.at("/message").as_str().unwrap()
@@ -136,21 +137,21 @@ impl Answer {
 }
 
 impl World {
-    pub(super) async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let operator = FakeOperator::default();
         operator.answers(true, 3, 3);
         let url = operator.serve().await;
         Self::build(operator, &url, Metrics::register(&mut Registry::default()))
     }
 
-    pub(super) async fn with_metrics(metrics: Metrics) -> Self {
+    pub(crate) async fn with_metrics(metrics: Metrics) -> Self {
         let operator = FakeOperator::default();
         let url = operator.serve().await;
         Self::build(operator, &url, metrics)
     }
 
     /// One whose control plane does not answer.
-    pub(super) fn without_operator() -> Self {
+    pub(crate) fn without_operator() -> Self {
         // Nobody listens on the port of discard.
         Self::build(
             FakeOperator::default(),
@@ -159,18 +160,38 @@ impl World {
         )
     }
 
+    /// One with resources that are kept elsewhere.
+    pub(crate) async fn with_resources(resources: Box<dyn Resources>) -> Self {
+        let operator = FakeOperator::default();
+        operator.answers(true, 3, 3);
+        let url = operator.serve().await;
+        let folder = tempfile::tempdir().unwrap();
+        Self::assemble(folder, operator, &url, Metrics::register(&mut Registry::default()), resources)
+    }
+
     fn build(operator: FakeOperator, url: &str, metrics: Metrics) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("config");
         std::fs::create_dir(&config).unwrap();
         std::fs::write(config.join("servers.yaml"), SERVERS).unwrap();
         std::fs::write(config.join("access.yaml"), ACCESS).unwrap();
+        let resources = Box::new(Directory::new(&config));
+        Self::assemble(folder, operator, url, metrics, resources)
+    }
+
+    fn assemble(
+        folder: tempfile::TempDir,
+        operator: FakeOperator,
+        url: &str,
+        metrics: Metrics,
+        resources: Box<dyn Resources>,
+    ) -> Self {
         let app = App::new(Parts {
-            resources: Box::new(Directory::new(&config)),
+            resources,
             events: Box::new(Embedded::reader(&folder.path().join("events.db"))),
             operator: Peer::new(url).unwrap(),
             ingest: Peer::new("http://127.0.0.1:9").unwrap(),
-            keys: Keys::load(None, Some(std::ffi::OsStr::new(KEY))).unwrap(),
+            keys: Keys::load(None, Some(std::ffi::OsStr::new(KEY)), None).unwrap(),
             metrics,
             settings: Settings { cluster: "local".into() },
             permits: Semaphore::new(2),
@@ -178,15 +199,15 @@ impl World {
         Self { folder, operator, app }
     }
 
-    pub(super) fn config(&self) -> PathBuf {
+    pub(crate) fn config(&self) -> PathBuf {
         self.folder.path().join("config")
     }
 
-    pub(super) fn text(&self, file: impl AsRef<Path>) -> String {
+    pub(crate) fn text(&self, file: impl AsRef<Path>) -> String {
         std::fs::read_to_string(self.config().join(file)).unwrap()
     }
 
-    pub(super) async fn send(&self, request: Request<Body>) -> Answer {
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
         let response = router(self.app.clone()).oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
@@ -194,7 +215,7 @@ impl World {
         Answer { status: parts.status, headers: parts.headers, body }
     }
 
-    pub(super) async fn call(&self, method: &str, path: &str, body: Option<Value>) -> Answer {
+    pub(crate) async fn call(&self, method: &str, path: &str, body: Option<Value>) -> Answer {
         let mut request = Request::builder().method(method).uri(path).header("x-api-key", KEY);
         if body.is_some() {
             request = request.header("content-type", "application/json");
@@ -203,16 +224,16 @@ impl World {
         self.send(request.body(body).unwrap()).await
     }
 
-    pub(super) async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.call("GET", path, None).await
     }
 
-    pub(super) async fn post(&self, path: &str, body: Value) -> Answer {
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
         self.call("POST", path, Some(body)).await
     }
 
     /// Fills the event store.
-    pub(super) async fn record(&self, events: &[AuditEvent]) {
+    pub(crate) async fn record(&self, events: &[AuditEvent]) {
         let limits = Limits { max_bytes: 1 << 30, max_age: Duration::from_secs(1 << 30) };
         let store = Embedded::open(&self.folder.path().join("events.db"), limits).unwrap();
         let stored = events.iter().enumerate().map(|(index, event)| {

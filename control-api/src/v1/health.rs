@@ -26,7 +26,7 @@ pub(super) const LIVE: Route = Route {
 
 pub(super) const READY: Route = Route {
     path: "//readyz",
-    summary: "Whether the directory of manifests can be read.",
+    summary: "Whether servers, grants and sessions can be read.",
     handler: || get(ready),
     ..LIVE
 };

@@ -36,6 +36,8 @@ async fn list(State(app): State<App>, params: Params) -> Result<Json<Value>, Api
         app.operator.get("/v1/problems", Duration::ZERO),
     );
     let manifests = match &view {
+        Err(error) => component("manifests", false, &error.to_string()),
+        Ok(_) if let Some(trouble) = app.resources.trouble() => component("manifests", false, &trouble),
         Ok(view) if view.problems.is_empty() => component("manifests", true, "every document loads"),
         Ok(view) => {
             let count = view.problems.len();
@@ -45,7 +47,6 @@ async fn list(State(app): State<App>, params: Params) -> Result<Json<Value>, Api
                 &format!("{count} problems; `problems` and the control plane's log tell them"),
             )
         }
-        Err(_) => component("manifests", false, "the directory cannot be read"),
     };
     let parts = [
         component("control-api", true, "answers"),

@@ -22,6 +22,7 @@ pub(crate) const ROUTE: Route = Route {
         Code::InvalidBody,
         Code::InvalidQuery,
         Code::UnknownServer,
+        Code::Forbidden,
         Code::Conflict,
         Code::TooLarge,
         Code::MediaType,

@@ -19,7 +19,14 @@ pub(crate) const ROUTE: Route = Route {
     query: access::WAIT,
     body: None,
     answers: &[(200, "GrantChange"), (202, "GrantChange")],
-    errors: &[Code::InvalidPath, Code::InvalidQuery, Code::NotFound, Code::Conflict, Code::Internal],
+    errors: &[
+        Code::InvalidPath,
+        Code::InvalidQuery,
+        Code::NotFound,
+        Code::Forbidden,
+        Code::Conflict,
+        Code::Internal,
+    ],
     is_open: false,
     handler: || post(disable),
 };

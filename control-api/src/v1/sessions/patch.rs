@@ -23,6 +23,7 @@ pub(crate) const ROUTE: Route = Route {
         Code::InvalidPath,
         Code::InvalidQuery,
         Code::NotFound,
+        Code::Forbidden,
         Code::Conflict,
         Code::TooLarge,
         Code::MediaType,

@@ -1,0 +1,188 @@
+//! A Kubernetes API server of a test's own: etcd and kube-apiserver on free ports of loopback, with RBAC.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Names the folder with `etcd`, `kube-apiserver` and `kubectl`.
+pub const VARIABLE: &str = "SALLYPORT_KUBE_BIN";
+const TOKEN: &str = "administrator";
+const READY_WITHIN: Duration = Duration::from_secs(90);
+/// Runs the rest of its arguments until its standard input is closed, which the end of a test does, however it ends.
+const KEEPER: &str = r#""$@" & child=$!; read -r _; kill -9 "$child"; wait"#;
+
+/// A running API server, which ends with this value or with the process.
+#[derive(Debug)]
+pub struct ApiServer {
+    folder: tempfile::TempDir,
+    bin: PathBuf,
+    url: String,
+    /// First to end first.
+    children: Vec<Child>,
+}
+
+impl ApiServer {
+    /// Starts one; none, and a line that says so, where the binaries are not given by `SALLYPORT_KUBE_BIN`.
+    ///
+    /// # Panics
+    /// It does not start.
+    #[expect(clippy::print_stderr, reason = "says which test is left out")]
+    pub fn start() -> Option<Self> {
+        let Some(bin) = std::env::var_os(VARIABLE).map(PathBuf::from) else {
+            eprintln!("skipped: needs a Kubernetes API server; set {VARIABLE} to the folder of its binaries");
+            return None;
+        };
+        match Self::launch(bin) {
+            Ok(server) => Some(server),
+            Err(error) => panic!("the API server does not start: {error}"),
+        }
+    }
+
+    fn launch(bin: PathBuf) -> std::io::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let at = |name: &str| folder.path().join(name).display().to_string();
+        let [client, peer, port] = free_ports()?;
+        let key = rcgen::KeyPair::generate().map_err(std::io::Error::other)?;
+        std::fs::write(at("sa.key"), key.serialize_pem())?;
+        std::fs::write(at("sa.pub"), key.public_key_pem())?;
+        std::fs::write(at("tokens"), format!("{TOKEN},{TOKEN},{TOKEN},\"system:masters\"\n"))?;
+        let (client, peer) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
+        let etcd = [
+            format!("--data-dir={}", at("etcd")),
+            format!("--listen-client-urls={client}"),
+            format!("--advertise-client-urls={client}"),
+            format!("--listen-peer-urls={peer}"),
+            format!("--initial-advertise-peer-urls={peer}"),
+            format!("--initial-cluster=default={peer}"),
+            "--unsafe-no-fsync".into(),
+        ];
+        let issuer = "https://kubernetes.default.svc";
+        let apiserver = [
+            format!("--etcd-servers={client}"),
+            format!("--secure-port={port}"),
+            "--bind-address=127.0.0.1".into(),
+            "--advertise-address=127.0.0.1".into(),
+            // Its own Endpoints would have to be an address that is not loopback.
+            "--endpoint-reconciler-type=none".into(),
+            format!("--cert-dir={}", at("certs")),
+            format!("--token-auth-file={}", at("tokens")),
+            format!("--service-account-key-file={}", at("sa.pub")),
+            format!("--service-account-signing-key-file={}", at("sa.key")),
+            format!("--service-account-issuer={issuer}"),
+            format!("--api-audiences={issuer},sallyport"),
+            "--service-cluster-ip-range=10.96.0.0/16".into(),
+            "--authorization-mode=RBAC".into(),
+            "--allow-privileged=true".into(),
+            // Nobody makes the ServiceAccounts that it would ask for.
+            "--disable-admission-plugins=ServiceAccount".into(),
+        ];
+        let children = vec![
+            keep(&bin.join("kube-apiserver"), &apiserver, &folder.path().join("apiserver.log"))?,
+            keep(&bin.join("etcd"), &etcd, &folder.path().join("etcd.log"))?,
+        ];
+        let server = Self { folder, bin, url: format!("https://127.0.0.1:{port}"), children };
+        std::fs::write(server.kubeconfig_path(), server.kubeconfig())?;
+        server.wait_until_ready()?;
+        Ok(server)
+    }
+
+    /// A kubeconfig of its administrator.
+    pub fn kubeconfig(&self) -> String {
+        let url = &self.url;
+        format!(
+            "apiVersion: v1
+kind: Config
+clusters: [{{name: c, cluster: {{server: \"{url}\", insecure-skip-tls-verify: true}}}}]
+users: [{{name: u, user: {{token: {TOKEN}}}}}]
+contexts: [{{name: x, context: {{cluster: c, user: u}}}}]
+current-context: x
+"
+        )
+    }
+
+    /// The same, as a file.
+    pub fn kubeconfig_path(&self) -> PathBuf {
+        self.folder.path().join("kubeconfig")
+    }
+
+    /// Where it listens.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Runs kubectl as its administrator, with `input` on standard input; what it printed.
+    ///
+    /// # Panics
+    /// It fails.
+    pub fn kubectl(&self, arguments: &[&str], input: &str) -> String {
+        match self.try_kubectl(arguments, input) {
+            Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).into_owned(),
+            Ok(output) => {
+                panic!("kubectl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr))
+            }
+            Err(error) => panic!("kubectl {arguments:?}: {error}"),
+        }
+    }
+
+    fn try_kubectl(&self, arguments: &[&str], input: &str) -> std::io::Result<std::process::Output> {
+        let path = self.folder.path().join("input");
+        std::fs::write(&path, input)?;
+        Command::new(self.bin.join("kubectl"))
+            .arg("--kubeconfig")
+            .arg(self.kubeconfig_path())
+            .args(arguments)
+            .stdin(std::fs::File::open(path)?)
+            .output()
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a test's set-up polls, before anything else runs")]
+    fn wait_until_ready(&self) -> std::io::Result<()> {
+        let began = Instant::now();
+        while !self.try_kubectl(&["get", "--raw", "/readyz"], "")?.status.success() {
+            if began.elapsed() > READY_WITHIN {
+                let log = std::fs::read_to_string(self.folder.path().join("apiserver.log"))?;
+                let end = log.lines().rev().take(8).collect::<Vec<_>>().join("\n");
+                return Err(std::io::Error::other(format!(
+                    "not ready; the end of its log, newest first:\n{end}"
+                )));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for ApiServer {
+    fn drop(&mut self) {
+        for child in &mut self.children {
+            drop(child.stdin.take());
+            // It has ended, or it never began.
+            let _ = child.wait();
+        }
+    }
+}
+
+fn keep(program: &Path, arguments: &[String], log: &Path) -> std::io::Result<Child> {
+    let log = std::fs::File::create(log)?;
+    Command::new("sh")
+        .args(["-c", KEEPER, "sh"])
+        .arg(program)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+}
+
+/// Ports that were free a moment ago, each another.
+fn free_ports<const N: usize>() -> std::io::Result<[u16; N]> {
+    let mut ports = [0; N];
+    let mut held = Vec::new();
+    for port in &mut ports {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        *port = listener.local_addr()?.port();
+        held.push(listener);
+    }
+    Ok(ports)
+}
