@@ -5,13 +5,13 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use sallyport_envoy::{Bootstrap, Node, Service, Watched, authority_file, render, token_file};
 use sallyport_runtime::files::{random_hex, write_whole};
 use sallyport_runtime::{tls, tokens};
 use serde_json::json;
 
 use super::UpArgs;
 
-const TEMPLATE: &str = include_str!("../../../envoy/bootstrap.yaml");
 /// Name of the proxy that `up` runs.
 const PROXY: &str = "standalone";
 
@@ -108,13 +108,10 @@ fn make_files(args: &UpArgs) -> anyhow::Result<()> {
     write_whole(&data.join("tokens.json"), known.as_bytes(), true)?;
     keep_secret::<32>(&data.join("api-key"))?;
     keep_secret::<32>(&data.join("digest-key"))?;
-    let token_file = std::path::absolute(data.join("proxy/token"))?;
-    let secret = json!({ "resources": [{
-        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
-        "name": "token",
-        "generic_secret": { "secret": { "filename": token_file } },
-    }]});
-    write_whole(&data.join("envoy/token.json"), secret.to_string().as_bytes(), false)?;
+    let token = token_file(&absolute(args, "proxy/token")?);
+    write_whole(&data.join("envoy/token.json"), token.as_bytes(), false)?;
+    let authority = authority_file(&absolute(args, "tls/ca.pem")?);
+    write_whole(&data.join("envoy/authority.json"), authority.as_bytes(), false)?;
     write_whole(&data.join("envoy/bootstrap.yaml"), bootstrap(args)?.as_bytes(), false)?;
     Ok(())
 }
@@ -131,27 +128,28 @@ fn keep_secret<const BYTES: usize>(path: &Path) -> anyhow::Result<String> {
     Ok(secret)
 }
 
+fn absolute(args: &UpArgs, name: &str) -> anyhow::Result<String> {
+    Ok(std::path::absolute(args.data.join(name))?.display().to_string())
+}
+
 fn bootstrap(args: &UpArgs) -> anyhow::Result<String> {
-    let file = |name: &str| -> anyhow::Result<String> {
-        Ok(json!(std::path::absolute(args.data.join(name))?).to_string())
+    let service = |address: &SocketAddr| Service {
+        host: address.ip().to_string(),
+        port: address.port(),
+        server_name: tls::SERVER_NAME.into(),
     };
-    let host = |address: &SocketAddr| address.ip().to_string();
-    let values = [
-        ("proxy", PROXY.to_string()),
-        ("server_name", tls::SERVER_NAME.to_string()),
-        ("admin_host", host(&args.envoy_admin)),
-        ("admin_port", args.envoy_admin.port().to_string()),
-        ("xds_host", host(&args.xds)),
-        ("xds_port", args.xds.port().to_string()),
-        ("ingest_host", host(&args.ingest)),
-        ("ingest_port", args.ingest.port().to_string()),
-        ("ca", file("tls/ca.pem")?),
-        ("token_secret", file("envoy/token.json")?),
-        ("token_folder", file("proxy")?),
-    ];
-    Ok(values
-        .iter()
-        .fold(TEMPLATE.to_string(), |text, (name, value)| text.replace(&format!("{{{name}}}"), value)))
+    Ok(render(&Bootstrap {
+        node: Some(Node { id: PROXY.into(), cluster: PROXY.into() }),
+        admin: args.envoy_admin,
+        control_plane: service(&args.xds),
+        ingest: service(&args.ingest),
+        authority: Watched {
+            secret: absolute(args, "envoy/authority.json")?,
+            folder: absolute(args, "tls")?,
+        },
+        token: Watched { secret: absolute(args, "envoy/token.json")?, folder: absolute(args, "proxy")? },
+        lifecycle: None,
+    }))
 }
 
 #[cfg(test)]
@@ -184,16 +182,11 @@ mod tests {
     }
 
     #[test]
-    fn the_bootstrap_has_every_blank_filled_in() {
+    fn the_bootstrap_names_what_the_flags_name() {
         let folder = tempfile::tempdir().unwrap();
         let text = bootstrap(&args(folder.path())).unwrap();
-        assert!(text.contains("address: 127.0.0.1, port_value: 7 "), "{text}");
-        let mut rest =
-            text.lines().filter(|line| !line.starts_with('#')).flat_map(|line| line.split('{').skip(1));
-        let blank = rest.find(|part| {
-            part.split('}').next().is_some_and(|name| !name.is_empty() && !name.contains([' ', ':']))
-        });
-        assert_eq!(blank, None);
+        assert!(text.contains("address: \"127.0.0.1\", port_value: 7 "), "{text}");
+        assert!(!text.contains("lifecycle"), "{text}");
     }
 
     #[test]
