@@ -9,8 +9,11 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::get;
 use axum::{Json, Router};
 use prometheus_client::registry::Registry;
-use sallyport_operator_index::{Index, Key};
-use sallyport_operator_xds::{Proxies, SharedWorld, World, types};
+use sallyport_api::Kind;
+use sallyport_api::manifest::ManifestProblem;
+use sallyport_operator_index::Key;
+use sallyport_operator_xds::Instance;
+use sallyport_policy::ObjectId;
 use sallyport_resolve::{Problem, Severity};
 use sallyport_runtime::admin::Readiness;
 use sallyport_runtime::telemetry::continue_trace;
@@ -19,17 +22,19 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use crate::control::{FileProblems, lock};
+use crate::enforcement::{Enforced, Enforcement};
+use crate::lock::lock;
 
 /// Longest wait for acknowledgements.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
+/// Problems of files, shared.
+pub(crate) type FileProblems = Arc<Mutex<Vec<ManifestProblem>>>;
+
 /// What the status is read from.
 #[derive(Clone, Debug)]
 pub(crate) struct Shared {
-    pub(crate) world: SharedWorld,
-    pub(crate) proxies: Proxies,
-    pub(crate) index: Arc<Mutex<Index>>,
+    pub(crate) enforcement: Enforcement,
     pub(crate) problems: FileProblems,
 }
 
@@ -50,28 +55,40 @@ pub(crate) async fn serve(
     sallyport_runtime::admin::serve(address, registry, readiness, router, shutdown).await
 }
 
-async fn proxies(State(shared): State<Shared>) -> Json<Value> {
-    let current = shared.world.read(|world| world.seq()).await;
-    let list: Vec<Value> = shared
-        .proxies
-        .all()
-        .into_values()
-        .map(|i| {
-            let connected = i.connected_at.duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs());
-            let refused: Vec<Value> = i
-                .refused
-                .iter()
-                .map(|((kind, name), reason)| json!({ "type": kind, "name": name, "reason": reason }))
-                .collect();
-            json!({
-                "proxy": i.proxy, "node": i.node, "kind": if i.is_filter { "filter" } else { "envoy" },
-                "connected": i.is_connected, "connectedAt": connected,
-                "acknowledgedGrants": i.grants, "acknowledgedSessions": i.sessions,
-                "sent": i.sent, "acknowledgements": i.acknowledgements, "refusals": i.refusals, "refused": refused,
-            })
-        })
+#[derive(Debug, Deserialize)]
+struct OfServer {
+    /// The server whose proxies are meant, as `namespace/name`; none: all.
+    server: Option<String>,
+}
+
+async fn proxies(State(shared): State<Shared>, Query(of): Query<OfServer>) -> Json<Value> {
+    let mut list: Vec<Value> = Vec::new();
+    for (server, tracked) in shared.enforcement.targets.all() {
+        let server = server.map(|server| server.to_string());
+        if of.server.is_some() && of.server != server {
+            continue;
+        }
+        let change = tracked.target.world.read(|world| world.seq()).await;
+        let all = tracked.target.proxies.all().into_values();
+        list.extend(all.map(|instance| proxy_json(&instance, server.as_deref(), change)));
+    }
+    Json(json!({ "proxies": list }))
+}
+
+fn proxy_json(i: &Instance, server: Option<&str>, change: u64) -> Value {
+    let connected = i.connected_at.duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let refused: Vec<Value> = i
+        .refused
+        .iter()
+        .map(|((kind, name), reason)| json!({ "type": kind, "name": name, "reason": reason }))
         .collect();
-    Json(json!({ "change": current, "proxies": list }))
+    json!({
+        "proxy": i.proxy, "node": i.node, "kind": if i.is_filter { "filter" } else { "envoy" }, "server": server,
+        "connected": i.is_connected, "connectedAt": connected, "change": change,
+        "acknowledgedGrants": i.grants, "acknowledgedSessions": i.sessions,
+        "acknowledgedConfiguration": i.configuration,
+        "sent": i.sent, "acknowledgements": i.acknowledgements, "refusals": i.refusals, "refused": refused,
+    })
 }
 
 #[derive(Debug, Deserialize)]
@@ -89,63 +106,28 @@ async fn enforcement(
 ) -> Result<Json<Value>, (StatusCode, Json<Value>)> {
     let span = tracing::debug_span!("operator.enforcement", kind, namespace, name, otel.kind = "server");
     continue_trace(&span, &headers);
-    enforced(&shared, &kind, format!("{namespace}/{name}"), &wait).instrument(span).await
-}
-
-async fn enforced(
-    shared: &Shared,
-    kind: &str,
-    name: String,
-    wait: &Wait,
-) -> Result<Json<Value>, (StatusCode, Json<Value>)> {
-    let type_url = match kind {
-        "grants" => types::GRANT,
-        "sessions" => types::SESSION,
-        _ => {
-            let message = format!("nothing is known of `{kind}`; ask for grants or sessions");
+    let kind = match kind.as_str() {
+        "grants" => Kind::Grant,
+        "sessions" => Kind::Session,
+        other => {
+            let message = format!("nothing is known of `{other}`; ask for grants or sessions");
             return Err((StatusCode::NOT_FOUND, Json(json!({ "error": "not_found", "message": message }))));
         }
     };
-    let began = Instant::now();
+    let key = (kind, ObjectId::new(namespace, name));
     let timeout = Duration::from_millis(wait.timeout_ms.unwrap_or(0)).min(LONGEST_WAIT);
-    let (mut changes, mut answers) = (shared.world.bell(), shared.proxies.bell());
-    loop {
-        changes.mark_unchanged();
-        answers.mark_unchanged();
-        let look = |world: &World| {
-            let version = world.find(type_url, &name).map(|stored| stored.version.clone());
-            (world.last_change(type_url, &name), version)
-        };
-        let (seq, version) = shared.world.read(look).await;
-        let present = version.as_deref().unwrap_or_default();
-        let is_wanted = wait.version.as_deref().is_none_or(|wanted| wanted == present);
-        // What never was there, nobody has to give up.
-        let seq = seq.or_else(|| wait.version.as_deref().filter(|wanted| wanted.is_empty()).map(|_| 0));
-        let progress = match seq.filter(|_| is_wanted) {
-            Some(seq) => shared.proxies.progress(type_url, &name, seq),
-            // Nobody can enforce what has not come here yet.
-            None => shared.proxies.progress(type_url, &name, u64::MAX),
-        };
-        // Where no filter is connected, nobody knows what is enforced.
-        let complete = is_wanted && seq.is_some() && progress.of > 0 && progress.enforced == progress.of;
-        let left = timeout.saturating_sub(began.elapsed());
-        if complete || left.is_zero() {
-            return Ok(Json(json!({
-                "version": version, "present": version.is_some(), "complete": complete,
-                "enforced": progress.enforced, "of": progress.of, "pending": progress.pending,
-                "millis": began.elapsed().as_secs_f64() * 1e3,
-            })));
-        }
-        tokio::select! {
-            _ = changes.changed() => {}
-            _ = answers.changed() => {}
-            () = tokio::time::sleep(left) => {}
-        }
-    }
+    let began = Instant::now();
+    let asked = shared.enforcement.wait(&key, wait.version.as_deref(), timeout);
+    let Enforced { version, is_complete, progress } = asked.instrument(span).await;
+    Ok(Json(json!({
+        "version": version, "present": version.is_some(), "complete": is_complete,
+        "enforced": progress.enforced, "of": progress.of, "pending": progress.pending,
+        "millis": began.elapsed().as_secs_f64() * 1e3,
+    })))
 }
 
 async fn objects(State(shared): State<Shared>) -> Json<Value> {
-    let index = lock(&shared.index);
+    let index = lock(&shared.enforcement.index);
     let object = |key: Key| {
         let problems: Vec<Value> =
             index.problems().get(&key).into_iter().flatten().map(problem_json).collect();
@@ -174,7 +156,7 @@ async fn problems(State(shared): State<Shared>) -> Json<Value> {
             json!({ "file": p.file, "line": p.line, "object": p.object, "path": p.path, "reason": p.reason, "message": p.message })
         })
         .collect();
-    let objects: Vec<Value> = lock(&shared.index)
+    let objects: Vec<Value> = lock(&shared.enforcement.index)
         .problems()
         .iter()
         .flat_map(|(key, problems)| problems.iter().map(move |problem| (key, problem)))

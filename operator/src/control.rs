@@ -1,228 +1,230 @@
-//! The loop: directory in, world out.
+//! Changes of objects in, worlds of proxies out: what both sources feed.
 
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
-use anyhow::Context;
 use envoy_types::pb::google::protobuf::Any;
-use prometheus_client::registry::Registry;
 use prost::Message;
-use sallyport_api::Kind;
-use sallyport_api::manifest::ManifestProblem;
-use sallyport_operator_index::{Change, Index, Plan};
+use sallyport_api::{Kind, Object};
+use sallyport_operator_index::{Change, Encoded, Index, Key, Plan, ServerPlan};
 use sallyport_operator_ir::{Address, ProxyPlan};
-use sallyport_operator_xds::{Admission, Admit, Proxies, Service, SharedWorld, World, render, serve, types};
+use sallyport_operator_xds::{World, render, types};
+use sallyport_policy::ObjectId;
 use sallyport_policy_proto::v1;
-use sallyport_resolve::Settings;
-use sallyport_runtime::admin::Readiness;
-use sallyport_runtime::tls::TlsFiles;
-use sallyport_runtime::tokens::Tokens;
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
-use tonic::transport::ServerTlsConfig;
+use sallyport_resolve::Problem;
+use tokio::sync::watch;
 
-use crate::admin::{self, Shared};
-use crate::args::Args;
-use crate::directory::{Directory, Dirty, Update};
+use crate::lock::lock;
 use crate::metrics::{KindLabel, Metrics};
-use crate::revisions::Revisions;
-use crate::watch::Watch;
+use crate::revisions::{Revisions, stamp_edition};
+use crate::targets::{Targets, Tracked};
 
 /// Envoy clusters of the bootstrap.
 const XDS_CLUSTER: &str = "sallyport_control_plane";
 const AUDIT_CLUSTER: &str = "sallyport_ingest";
 
-/// Tokens of proxies, and the one proxy that this control plane configures.
-struct Credentials {
-    tokens: Tokens,
-    proxy: String,
-    world: SharedWorld,
+/// What became of an object.
+#[derive(Debug)]
+pub(crate) enum Delta {
+    /// It was added or changed; a time in seconds since 1970 counts for a session that does not say when it was created.
+    Upsert(Object, Option<i64>),
+    /// It is not as it must be: what is left of it, and what is wrong.
+    #[expect(dead_code, reason = "the Kubernetes source finds such")]
+    Reject(Key, Option<Object>, Vec<Problem>),
+    /// It is gone.
+    Remove(Key),
 }
 
-impl Admit for Credentials {
-    fn admit(&self, token: &str) -> Admission {
-        match self.tokens.proxy(token) {
-            None => Admission::Unknown,
-            Some(proxy) if proxy == self.proxy => Admission::Served(proxy, self.world.clone()),
-            Some(proxy) => Admission::NotServed(proxy),
+impl Delta {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Upsert(object, _) => object.kind(),
+            Self::Reject(key, ..) | Self::Remove(key) => key.0,
         }
     }
 }
 
-/// Runs until `shutdown`.
-///
-/// # Errors
-/// The directory, a credential or an address cannot be used.
-pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> {
-    anyhow::ensure!(
-        args.config.is_dir(),
-        "{} is no directory; give the one that holds the manifests",
-        args.config.display()
-    );
-    // The watcher tells absolute paths, whatever it was given.
-    let root = std::path::absolute(&args.config)?;
-    let tokens = Tokens::open(&args.tokens).context("tokens of proxies")?;
-    let identity = TlsFiles::within(&args.tls_dir).identity().context("certificate of the control plane")?;
-    let digest_key = match &args.digest_key_file {
-        Some(path) => std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?,
-        None => Vec::new(),
-    };
-    let mut registry = Registry::default();
-    let metrics = Metrics::register(&mut registry);
-    let shared = Shared {
-        world: SharedWorld::default(),
-        proxies: Proxies::default(),
-        index: Arc::new(Mutex::new(Index::new(Settings { cluster: args.cluster_name.clone() }))),
-        problems: Arc::default(),
-    };
-    let readiness = Readiness::default();
-    let ttl = Some(args.ecds_ttl).filter(|ttl| !ttl.is_zero());
-    let credentials = Credentials { tokens, proxy: args.proxy.clone(), world: shared.world.clone() };
-    let service = Service::new(shared.proxies.clone(), credentials, ttl);
-    let tls = ServerTlsConfig::new().identity(identity);
-    let following = metrics.clone().follow(shared.world.clone(), shared.proxies.clone(), shutdown.clone());
-    let admin = admin::serve(args.admin, shared.clone(), registry, readiness.clone(), shutdown.clone());
-    let mut control =
-        Control { args: args.clone(), digest_key, shared, metrics, revisions: Revisions::default() };
-    // Watching begins before reading, so that nothing falls between.
-    let mut watch = Watch::new(&root).with_context(|| format!("cannot watch {}", root.display()))?;
-    let governing = async {
-        let (mut directory, first) = read(Directory::new(&root), Dirty::All).await?;
-        control.apply(first.with_context(|| format!("cannot read {}", root.display()))?, true).await;
-        // Proxies that hold a good state keep it until ours is whole.
-        let on = || format!("xDS server on {}", args.listen);
-        let listener = TcpListener::bind(args.listen).await.with_context(on)?;
-        let xds = serve(listener, service, tls, shutdown.clone().cancelled_owned());
-        readiness.set(true);
-        tracing::info!(config = %root.display(), xds = %args.listen, admin = %args.admin, "control plane ready");
-        let watching = async {
-            loop {
-                let update;
-                (directory, update) = read(directory, watch.changed().await).await?;
-                match update {
-                    Ok(update) => control.apply(update, false).await,
-                    // The last good state stays.
-                    Err(error) => tracing::warn!(%error, "directory cannot be read"),
-                }
-            }
-        };
-        tokio::select! {
-            result = xds => result.map_err(|error| anyhow::anyhow!("{}: {error}", on())),
-            result = watching => result,
-        }
-    };
-    tokio::select! {
-        result = governing => result,
-        result = admin => result.with_context(|| format!("admin server on {}", args.admin)),
-        () = following => Ok(()),
-        () = shutdown.cancelled() => Ok(()),
-    }
+/// What every proxy's configuration has in common.
+#[derive(Clone, Debug)]
+pub(crate) struct Common {
+    /// Address that proxies listen on; the port counts where their server names none.
+    pub(crate) listen: Address,
+    /// The filter's module, as the proxy finds it.
+    pub(crate) module: String,
+    /// Name of the proxy; empty: each goes by its own.
+    pub(crate) proxy: String,
+    /// Key of argument digests.
+    pub(crate) digest_key: Vec<u8>,
 }
 
-/// Reads the directory aside: many manifests take their time, and health is answered meanwhile.
-async fn read(
-    mut directory: Directory,
-    dirty: Dirty,
-) -> anyhow::Result<(Directory, std::io::Result<Update>)> {
-    let reading = move || {
-        let update = directory.read(&dirty);
-        (directory, update)
-    };
-    Ok(tokio::task::spawn_blocking(reading).await?)
+/// Brings changes of objects to the proxies that they concern.
+#[derive(Debug)]
+pub(crate) struct Control {
+    pub(crate) index: Arc<Mutex<Index>>,
+    pub(crate) targets: Targets,
+    pub(crate) metrics: Metrics,
+    pub(crate) common: Common,
+    pub(crate) revisions: Revisions,
+    /// Rung when changes were brought to the targets.
+    pub(crate) applied: watch::Sender<u64>,
 }
 
-struct Control {
-    args: Args,
-    digest_key: Vec<u8>,
-    shared: Shared,
-    metrics: Metrics,
-    revisions: Revisions,
+/// A grant or session as proxies must have it; none: not.
+type Access = (Key, Option<Encoded>);
+
+/// What the proxies of one target must learn.
+#[derive(Debug, Default)]
+struct Lesson {
+    accesses: Vec<Access>,
+    plan: Option<ProxyPlan>,
 }
 
 impl Control {
-    #[tracing::instrument(name = "operator.change", level = "debug", skip_all, fields(
-        upserts = update.upserts.len(), removals = update.removals.len(), problems = update.problems.len(),
-    ))]
-    async fn apply(&mut self, update: Update, first: bool) {
-        let known = std::mem::replace(&mut *lock(&self.shared.problems), update.problems.clone());
-        for problem in update.problems.iter().filter(|problem| !known.contains(problem)) {
-            tracing::warn!(reason = problem.reason, "{problem}");
+    /// Takes in what became of some objects. Answers with the targets that are new.
+    pub(crate) async fn apply(&mut self, deltas: Vec<Delta>) -> Vec<(ObjectId, Tracked)> {
+        for delta in &deltas {
+            self.metrics.changes.get_or_create(&KindLabel { kind: delta.kind().as_str() }).inc();
         }
-        self.metrics.problems.set(i64::try_from(update.problems.len()).unwrap_or(i64::MAX));
-        if !first && update.upserts.is_empty() && update.removals.is_empty() {
-            return;
-        }
-        let (changes, plan) = {
-            let mut index = lock(&self.shared.index);
-            let mut changes = Vec::new();
-            // Servers first: what names them resolves once.
-            let (servers, others): (Vec<_>, Vec<_>) =
-                update.upserts.into_iter().partition(|(object, _)| object.kind() == Kind::Server);
-            for (object, modified) in servers.into_iter().chain(others) {
-                self.count(object.kind());
-                changes.extend(index.upsert(object, Some(modified)));
+        let changes = self.take_in(deltas);
+        let made = match &self.targets {
+            Targets::Single(tracked) => {
+                let tracked = tracked.clone();
+                let lesson = self.lesson_for_all(changes);
+                teach(&tracked, lesson).await;
+                Vec::new()
             }
-            for key in &update.removals {
-                self.count(key.0);
-                changes.extend(index.remove(key));
-            }
-            let plan = (first || changes.contains(&Change::Plan)).then(|| index.plan());
-            report(&index, &changes);
-            (changes, plan)
+            Targets::PerServer(_) => self.teach_each(changes).await,
         };
-        let plan = plan.map(|plan| self.proxy_plan(plan));
-        self.shared
-            .world
-            .change(|world| {
-                let before = world.seq();
-                for change in changes {
-                    apply_access(world, change);
-                }
-                if let Some(plan) = &plan {
-                    render::apply(plan, world);
-                }
-                // Before anyone can answer it.
-                if world.seq() != before {
-                    self.metrics.begin(world.seq());
-                }
-            })
-            .await;
+        self.applied.send_modify(|rings| *rings = rings.wrapping_add(1));
+        made
     }
 
-    fn count(&self, kind: Kind) {
-        self.metrics.changes.get_or_create(&KindLabel { kind: kind.as_str() }).inc();
+    fn take_in(&self, deltas: Vec<Delta>) -> Vec<Change> {
+        // Servers first: what names them resolves once.
+        let (servers, others): (Vec<_>, Vec<_>) =
+            deltas.into_iter().partition(|delta| delta.kind() == Kind::Server);
+        let mut index = lock(&self.index);
+        let mut changes = Vec::new();
+        for delta in servers.into_iter().chain(others) {
+            changes.extend(match delta {
+                Delta::Upsert(object, issued_at) => index.upsert(object, issued_at),
+                Delta::Reject(key, left, problems) => index.reject(key, left, problems),
+                Delta::Remove(key) => index.remove(&key),
+            });
+        }
+        report(&index, &changes);
+        changes
     }
 
-    fn proxy_plan(&mut self, plan: Plan) -> ProxyPlan {
-        let servers: Vec<v1::Server> = plan.servers.iter().map(v1::Server::from).collect();
-        let config = self.revisions.stamp(v1::FilterConfig {
-            servers,
+    /// Everything, for the one proxy of all servers.
+    fn lesson_for_all(&mut self, changes: Vec<Change>) -> Lesson {
+        let is_planned = |change: &Change| matches!(change, Change::Server(_));
+        let is_first = self.revisions.is_fresh();
+        let plan = (is_first || changes.iter().any(is_planned)).then(|| lock(&self.index).plan());
+        let plan = plan.map(|plan| {
+            let config = self.revisions.stamp(self.filter_config(&plan));
+            self.proxy_plan(plan, &config, None)
+        });
+        let accesses = changes.into_iter().filter_map(access).collect();
+        Lesson { accesses, plan }
+    }
+
+    /// To each target what concerns its server.
+    async fn teach_each(&mut self, changes: Vec<Change>) -> Vec<(ObjectId, Tracked)> {
+        let mut by_server: BTreeMap<ObjectId, (bool, Vec<Access>)> = BTreeMap::new();
+        for change in changes {
+            let (is_planned, accesses) = by_server.entry(change.server().clone()).or_default();
+            match access(change) {
+                Some(access) => accesses.push(access),
+                None => *is_planned = true,
+            }
+        }
+        let now = Instant::now();
+        let mut made = Vec::new();
+        for (server, (is_planned, accesses)) in by_server {
+            let plan = lock(&self.index).plan_of(&server);
+            let tracked = if plan.is_some() {
+                let (tracked, is_new) = self.targets.make(&server);
+                if is_new {
+                    made.push((server.clone(), tracked.clone()));
+                }
+                tracked
+            } else {
+                self.targets.retire(&server, now);
+                // What names a server that is not there is nobody's to know.
+                let Some(tracked) = self.targets.find(&server) else { continue };
+                tracked
+            };
+            let plan = is_planned.then(|| self.plan_for(&server, plan));
+            teach(&tracked, Lesson { accesses, plan }).await;
+        }
+        self.targets.sweep(now);
+        made
+    }
+
+    /// What proxies of one server do; nothing, where it is gone.
+    fn plan_for(&self, server: &ObjectId, plan: Option<ServerPlan>) -> ProxyPlan {
+        let (plan, port, edition) = match plan {
+            Some(ServerPlan { plan, port, edition }) => (plan, Some(port), Some(edition)),
+            None => (Plan::default(), None, None),
+        };
+        let edition = self.targets.edition(server, edition);
+        let config = stamp_edition(self.filter_config(&plan), &edition);
+        self.proxy_plan(plan, &config, port)
+    }
+
+    fn filter_config(&self, plan: &Plan) -> v1::FilterConfig {
+        v1::FilterConfig {
+            servers: plan.servers.iter().map(v1::Server::from).collect(),
             xds_cluster: XDS_CLUSTER.into(),
             audit_cluster: AUDIT_CLUSTER.into(),
-            proxy: self.args.proxy.clone(),
-            digest_key: self.digest_key.clone(),
+            proxy: self.common.proxy.clone(),
+            digest_key: self.common.digest_key.clone(),
             ..v1::FilterConfig::default()
-        });
-        let listen = &self.args.gateway_listen;
+        }
+    }
+
+    fn proxy_plan(&self, plan: Plan, config: &v1::FilterConfig, port: Option<u16>) -> ProxyPlan {
+        let listen = &self.common.listen;
         ProxyPlan {
-            listen: Address { host: listen.ip().to_string(), port: listen.port() },
+            listen: Address { host: listen.host.clone(), port: port.unwrap_or(listen.port) },
             max_body_bytes: plan.servers.iter().map(|server| server.max_request_bytes).max().unwrap_or(0),
             routes: plan.routes,
             upstreams: plan.upstreams,
-            module: absolute(&self.args.wasm),
+            module: self.common.module.clone(),
             filter_config: config.encode_to_vec(),
         }
     }
 }
 
-fn absolute(path: &Path) -> String {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf()).display().to_string()
+/// A change of a grant or session; none: it is one of a server.
+fn access(change: Change) -> Option<Access> {
+    match change {
+        Change::Access { key, encoded, .. } => Some((key, encoded)),
+        Change::Server(_) => None,
+    }
 }
 
-fn apply_access(world: &mut World, change: Change) {
-    let Change::Access((kind, id), encoded) = change else {
-        return;
+/// Brings a target's world to what its proxies must know.
+async fn teach(tracked: &Tracked, lesson: Lesson) {
+    let change = |world: &mut World| {
+        let before = world.seq();
+        for (key, encoded) in lesson.accesses {
+            apply_access(world, &key, encoded);
+        }
+        if let Some(plan) = &lesson.plan {
+            render::apply(plan, world);
+        }
+        // Before anyone can answer it.
+        if world.seq() != before {
+            tracked.underway.begin(world.seq());
+        }
     };
+    tracked.target.world.change(change).await;
+}
+
+fn apply_access(world: &mut World, (kind, id): &Key, encoded: Option<Encoded>) {
     let type_url = match kind {
         Kind::Grant => types::GRANT,
         Kind::Session => types::SESSION,
@@ -234,13 +236,11 @@ fn apply_access(world: &mut World, change: Change) {
 
 /// Tells of what is wrong with the objects that changed.
 fn report(index: &Index, changes: &[Change]) {
-    let servers = changes.contains(&Change::Plan);
-    let accesses = changes.iter().filter_map(|change| match change {
-        Change::Access(key, _) => Some(key),
-        Change::Plan => None,
-    });
-    let all = index.problems().keys().filter(|key| servers && key.0 == Kind::Server);
-    for key in accesses.chain(all) {
+    for change in changes {
+        let key = match change {
+            Change::Server(id) => &(Kind::Server, id.clone()),
+            Change::Access { key, .. } => key,
+        };
         for problem in index.problems().get(key).into_iter().flatten() {
             tracing::warn!(
                 object = %format_args!("{} {}", key.0.as_str(), key.1), path = problem.path, reason = problem.reason,
@@ -250,9 +250,5 @@ fn report(index: &Index, changes: &[Change]) {
     }
 }
 
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Problems of files, shared.
-pub(crate) type FileProblems = Arc<Mutex<Vec<ManifestProblem>>>;
+#[cfg(test)]
+mod tests;

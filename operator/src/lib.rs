@@ -6,9 +6,13 @@ mod admin;
 mod args;
 mod control;
 mod directory;
+mod enforcement;
+mod lock;
 mod metrics;
 mod revisions;
+mod standalone;
+mod targets;
 mod watch;
 
 pub use args::Args;
-pub use control::run;
+pub use standalone::run;

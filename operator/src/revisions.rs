@@ -14,6 +14,11 @@ pub(crate) struct Revisions {
 }
 
 impl Revisions {
+    /// Whether there was no configuration yet.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.newest.is_none()
+    }
+
     /// `config` with its revision: another one only if anything else of it changed.
     pub(crate) fn stamp(&mut self, mut config: v1::FilterConfig) -> v1::FilterConfig {
         if let Some((newest, revision)) = &self.newest {
@@ -29,6 +34,13 @@ impl Revisions {
         config.revision = revision;
         config
     }
+}
+
+/// Gives the configuration of one server a revision that every replica gives it: an edition of an object that is past does
+/// not come back either.
+pub(crate) fn stamp_edition(mut config: v1::FilterConfig, edition: &str) -> v1::FilterConfig {
+    config.revision = resource::version(&[&config.encode_to_vec(), edition.as_bytes()].concat());
+    config
 }
 
 #[cfg(test)]
@@ -47,6 +59,13 @@ mod tests {
             all.iter().map(|config| config.revision.as_str()).collect();
         assert_eq!(distinct.len(), all.len(), "{distinct:?}");
         assert!(all.iter().all(|config| !config.revision.is_empty()));
+    }
+
+    #[test]
+    fn replicas_give_the_same_edition_the_same_revision_and_another_one_another() {
+        let stamp = |edition| stamp_edition(config("a"), edition).revision;
+        assert_eq!(stamp("uid/1"), stamp("uid/1"));
+        assert_ne!(stamp("uid/1"), stamp("uid/3"), "a change that was undone");
     }
 
     #[test]

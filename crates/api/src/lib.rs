@@ -15,6 +15,7 @@ pub mod words;
 
 pub use crds::crds;
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+pub use kube::core::ObjectMeta;
 pub use object::{Kind, Object};
 
 /// API group of all resources.

@@ -1,21 +1,14 @@
 //! A server's way in and way out. Every proxy takes what passes here: one server's odd path or host must not cost the
 //! others their routes.
 
-use std::collections::BTreeMap;
-
 use sallyport_operator_ir::{Address, Route, Upstream};
 use sallyport_policy::ObjectId;
 use sallyport_resolve::{Exposure, Problem, Severity};
 
-/// Places by the server that has them: a host, if it matters, and a path.
-pub(crate) type Taken = BTreeMap<(Option<String>, String), ObjectId>;
+use crate::places::Place;
 
 /// The route and upstream of a server.
-pub(crate) fn expose(
-    id: &ObjectId,
-    exposure: &Exposure,
-    taken: &mut Taken,
-) -> Result<(Route, Upstream), Problem> {
+pub(crate) fn expose(id: &ObjectId, exposure: &Exposure) -> Result<(Route, Upstream), Problem> {
     check_path("spec.ingressPath", &exposure.path)?;
     // Host names have no case.
     let host = exposure.host.as_deref().map(str::to_ascii_lowercase);
@@ -34,13 +27,6 @@ pub(crate) fn expose(
             "has port 0; must be 1 to 65535".into(),
         ));
     }
-    let place = (host.clone(), exposure.path.clone());
-    if let Some(other) = taken.get(&place) {
-        let message =
-            format!("`{}` belongs to MCPServer {other} already; choose another path or host", exposure.path);
-        return Err(problem("spec.ingressPath", "RouteCollision", message));
-    }
-    taken.insert(place, id.clone());
     let name = format!("mcp/{id}");
     let route = Route {
         name: id.to_string(),
@@ -51,6 +37,18 @@ pub(crate) fn expose(
     };
     let address = Address { host: upstream.host.clone(), port: upstream.port };
     Ok((route, Upstream { name, address, tls: upstream.tls.then(|| upstream.host.clone()) }))
+}
+
+/// Where a route leads in.
+pub(crate) fn place(route: &Route) -> Place {
+    (route.host.clone(), route.path.clone())
+}
+
+/// The place is another server's.
+pub(crate) fn collision(route: &Route, other: &ObjectId) -> Problem {
+    let message =
+        format!("`{}` belongs to MCPServer {other} already; choose another path or host", route.path);
+    problem("spec.ingressPath", "RouteCollision", message)
 }
 
 fn problem(path: &str, reason: &'static str, message: String) -> Problem {

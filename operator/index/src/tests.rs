@@ -1,6 +1,8 @@
 use sallyport_api::manifest::load_str;
+use sallyport_api::{Kind, Object};
+use sallyport_policy::ObjectId;
 use sallyport_policy_proto::v1;
-use sallyport_resolve::Severity;
+use sallyport_resolve::{Problem, Severity};
 
 use super::*;
 
@@ -34,12 +36,12 @@ fn key(kind: Kind, name: &str) -> Key {
     (kind, ObjectId::new("ns", name))
 }
 
-/// Changes as text: `plan`, `+name`, `-name`.
+/// Changes as text: `s` for a server, `s+name` and `s-name` for what names it.
 fn told(changes: &[Change]) -> Vec<String> {
     let word = |change: &Change| match change {
-        Change::Plan => "plan".to_string(),
-        Change::Access((_, id), Some(_)) => format!("+{}", id.name),
-        Change::Access((_, id), None) => format!("-{}", id.name),
+        Change::Server(id) => id.name.clone(),
+        Change::Access { key, server, encoded: Some(_) } => format!("{}+{}", server.name, key.1.name),
+        Change::Access { key, server, encoded: None } => format!("{}-{}", server.name, key.1.name),
     };
     changes.iter().map(word).collect()
 }
@@ -51,11 +53,11 @@ fn reasons(index: &Index, key: &Key) -> Vec<&'static str> {
 #[test]
 fn a_grant_has_no_effect_until_its_server_is_there() {
     let mut index = Index::default();
-    assert_eq!(told(&index.upsert(grant("g", "s"), None)), ["-g"]);
+    assert_eq!(told(&index.upsert(grant("g", "s"), None)), ["s-g"]);
     assert_eq!(reasons(&index, &key(Kind::Grant, "g")), ["ServerNotFound"]);
-    assert_eq!(told(&index.upsert(server("s", ""), None)), ["plan", "+g"]);
+    assert_eq!(told(&index.upsert(server("s", ""), None)), ["s", "s+g"]);
     assert_eq!(reasons(&index, &key(Kind::Grant, "g")), [""; 0]);
-    assert_eq!(told(&index.remove(&key(Kind::Server, "s"))), ["plan", "-g"]);
+    assert_eq!(told(&index.remove(&key(Kind::Server, "s"))), ["s", "s-g"]);
 }
 
 #[test]
@@ -67,23 +69,70 @@ fn a_session_resolves_alone_and_a_server_its_own_dependents() {
     index.upsert(grant("g", "s"), None);
     index.upsert(session("one", "s", ""), None);
     index.upsert(session("two", "t", ""), None);
-    assert_eq!(told(&index.upsert(session("one", "s", "  revoked: true\n"), None)), ["+one"]);
-    assert_eq!(told(&index.upsert(server("s", "  teamID: team\n"), None)), ["plan", "+g", "+one"]);
-    // It names another server now.
-    index.upsert(session("one", "t", ""), None);
-    assert_eq!(told(&index.upsert(server("s", ""), None)), ["plan", "+g"]);
-    assert_eq!(told(&index.upsert(server("t", ""), None)), ["plan", "+one", "+two"]);
-    assert_eq!(told(&index.remove(&key(Kind::Session, "two"))), ["-two"]);
-    assert_eq!(told(&index.upsert(server("t", ""), None)), ["plan", "+one"]);
+    assert_eq!(told(&index.upsert(session("one", "s", "  revoked: true\n"), None)), ["s+one"]);
+    assert_eq!(told(&index.upsert(server("s", "  teamID: team\n"), None)), ["s", "s+g", "s+one"]);
+    assert_eq!(told(&index.remove(&key(Kind::Session, "two"))), ["t-two"]);
+    assert_eq!(told(&index.upsert(server("t", "  teamID: team\n"), None)), ["t"]);
+}
+
+#[test]
+fn what_names_another_server_leaves_the_one_it_named() {
+    let mut index = Index::default();
+    for name in ["s", "t"] {
+        index.upsert(server(name, ""), None);
+    }
+    index.upsert(session("one", "s", ""), None);
+    assert_eq!(told(&index.upsert(session("one", "t", ""), None)), ["s-one", "t+one"]);
+    assert_eq!(index.named_by(&key(Kind::Session, "one")), Some(&ObjectId::new("ns", "t")));
+    assert_eq!(told(&index.upsert(server("s", "  teamID: team\n"), None)), ["s"]);
+}
+
+#[test]
+fn nothing_depends_on_a_status() {
+    let mut index = Index::default();
+    index.upsert(server("s", ""), None);
+    index.upsert(session("one", "s", ""), None);
+    let Object::Server(mut changed) = server("s", "") else { panic!() };
+    changed.status =
+        Some(sallyport_api::v1alpha1::MCPServerStatus { phase: "Ready".into(), ..Default::default() });
+    assert_eq!(told(&index.upsert(Object::Server(changed), None)), [""; 0]);
+    let kept = index.server(&ObjectId::new("ns", "s")).and_then(|server| server.status.clone());
+    assert_eq!(kept.map(|status| status.phase), Some("Ready".into()));
+    assert_eq!(told(&index.upsert(session("one", "s", ""), None)), [""; 0]);
+}
+
+#[test]
+fn what_is_rejected_has_a_problem_and_the_effect_of_what_is_left() {
+    let wrong =
+        |reason| Problem { severity: Severity::Error, path: "spec".into(), reason, message: String::new() };
+    let mut index = Index::default();
+    index.upsert(server("s", ""), None);
+    index.upsert(grant("g", "s"), None);
+    let g = key(Kind::Grant, "g");
+    assert_eq!(told(&index.reject(g.clone(), None, vec![wrong("Rule")])), ["s-g"]);
+    assert_eq!(reasons(&index, &g), ["Rule"]);
+    assert!(index.keys().any(|key| key == g));
+    assert_eq!(told(&index.reject(g.clone(), Some(grant("g", "s")), vec![wrong("WrongValue")])), ["s+g"]);
+    assert_eq!(reasons(&index, &g), ["WrongValue"]);
+    assert_eq!(told(&index.upsert(grant("g", "s"), None)), ["s+g"]);
+    assert_eq!(reasons(&index, &g), [""; 0]);
+    let s = key(Kind::Server, "s");
+    assert_eq!(told(&index.reject(s.clone(), None, vec![wrong("Rule")])), ["s", "s-g"]);
+    assert_eq!(reasons(&index, &s), ["Rule"]);
+    index.remove(&s);
+    assert!(!index.keys().any(|key| key == s));
 }
 
 #[test]
 fn the_same_object_has_the_same_version_and_its_file_gives_its_age() {
     let mut index = Index::default();
     index.upsert(server("s", ""), None);
-    let mut encoded = |issued_at| match index.upsert(session("one", "s", ""), issued_at).remove(0) {
-        Change::Access(_, Some(encoded)) => encoded,
-        other => panic!("{other:?}"),
+    let mut encoded = |issued_at| {
+        index.remove(&key(Kind::Session, "one"));
+        match index.upsert(session("one", "s", ""), issued_at).remove(0) {
+            Change::Access { encoded: Some(encoded), .. } => encoded,
+            other => panic!("{other:?}"),
+        }
     };
     let first = encoded(Some(7));
     assert_eq!(first, encoded(Some(7)));
@@ -93,18 +142,60 @@ fn the_same_object_has_the_same_version_and_its_file_gives_its_age() {
     assert_eq!((message.name.as_str(), message.issued_at), ("one", 8));
 }
 
+fn routes(plan: &Plan) -> Vec<&str> {
+    plan.routes.iter().map(|route| route.name.as_str()).collect()
+}
+
 #[test]
 fn of_two_servers_in_one_place_the_first_by_name_has_it() {
     let mut index = Index::default();
     index.upsert(server("b", "  ingressPath: /same\n"), None);
-    index.upsert(server("a", "  ingressPath: /same/\n"), None);
+    let changes = index.upsert(server("a", "  ingressPath: /same/\n"), None);
+    assert_eq!(told(&changes), ["a", "b"], "the other one lost its place");
     let plan = index.plan();
-    assert_eq!(plan.routes.iter().map(|route| route.name.as_str()).collect::<Vec<_>>(), ["ns/a"]);
+    assert_eq!(routes(&plan), ["ns/a"]);
     assert_eq!(plan.servers.len(), 1);
     assert_eq!(reasons(&index, &key(Kind::Server, "b")), ["RouteCollision"]);
-    index.remove(&key(Kind::Server, "a"));
+    assert_eq!(told(&index.remove(&key(Kind::Server, "a"))), ["a", "b"]);
     assert_eq!(index.plan().routes.len(), 1);
     assert_eq!(reasons(&index, &key(Kind::Server, "b")), [""; 0]);
+}
+
+#[test]
+fn an_older_server_keeps_its_place_whatever_a_newer_one_is_called() {
+    let born = |name: &str, seconds| {
+        let Object::Server(mut born) = server(name, "  ingressPath: /same\n") else { panic!() };
+        let time = k8s_openapi::jiff::Timestamp::from_second(seconds).unwrap();
+        born.metadata.creation_timestamp = Some(sallyport_api::Time(time));
+        Object::Server(born)
+    };
+    let mut index = Index::default();
+    index.upsert(born("b", 1), None);
+    assert_eq!(told(&index.upsert(born("a", 2), None)), ["a"], "no other server is touched");
+    assert_eq!(routes(&index.plan()), ["ns/b"]);
+    index.upsert(born("c", 3), None);
+    index.remove(&key(Kind::Server, "b"));
+    let told = index.problems().get(&key(Kind::Server, "c")).unwrap();
+    assert!(told[0].message.contains("ns/a"), "{told:?}");
+}
+
+#[test]
+fn a_proxy_of_one_server_is_reached_by_any_host_and_knows_no_other() {
+    let mut index = Index::default();
+    index.upsert(server("s", "  ingressHost: mcp.example.com\n"), None);
+    index.upsert(server("t", ""), None);
+    index.upsert(server("u", "  ingressPath: /t/mcp\n"), None);
+    let of = |name| index.plan_of(&ObjectId::new("ns", name)).unwrap();
+    let plan = of("s").plan;
+    assert_eq!((routes(&plan), plan.servers.len(), plan.upstreams.len()), (vec!["ns/s"], 1, 1));
+    assert_eq!((plan.routes[0].host.as_deref(), of("s").port), (None, 8091));
+    let loser = of("u").plan;
+    assert_eq!((loser.routes.len(), loser.servers.len()), (0, 1), "its place is another's");
+    assert_eq!(index.plan_of(&ObjectId::new("ns", "none")), None);
+    let direct =
+        object(&format!("{API}\nkind: MCPServer\nmetadata: {{name: d, namespace: ns}}\nspec:\n  image: i\n"));
+    index.upsert(direct, None);
+    assert_eq!(index.plan_of(&ObjectId::new("ns", "d")), None, "without a gateway there is no proxy");
 }
 
 #[test]

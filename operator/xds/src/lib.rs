@@ -13,9 +13,11 @@ mod connection;
 mod proxies;
 pub mod render;
 mod server;
+mod survey;
 mod world;
 
 pub use connection::{Behind, Connection};
-pub use proxies::{Instance, Progress, Proxies, Totals};
-pub use server::{Admission, Admit, Service, serve};
+pub use proxies::{Instance, Proxies, Totals};
+pub use server::{Admission, Admit, Service, Target, serve};
+pub use survey::{Progress, Question, Survey, Surveyed};
 pub use world::{SharedWorld, Stored, World, types};

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use tokio::sync::watch;
 
+use crate::survey::{Question, Survey, Surveyed};
 use crate::world::types;
 
 /// One stream.
@@ -25,6 +26,8 @@ pub struct Instance {
     pub grants: u64,
     /// Everything up to this change is answered, of sessions.
     pub sessions: u64,
+    /// Everything up to this change is answered, of filter configurations.
+    pub configuration: u64,
     /// Responses sent.
     pub sent: u64,
     /// Responses acknowledged.
@@ -46,6 +49,7 @@ impl Instance {
             connected_at,
             grants: 0,
             sessions: 0,
+            configuration: 0,
             sent: 0,
             acknowledgements: 0,
             refusals: 0,
@@ -53,21 +57,28 @@ impl Instance {
         }
     }
 
-    /// Everything up to this change is answered, of one type.
-    fn reached(&self, type_url: &str) -> u64 {
-        if type_url == types::GRANT { self.grants } else { self.sessions }
+    /// Everything up to this change is answered, of one type; none: it is not for this stream to answer that.
+    fn reached(&self, type_url: &str) -> Option<u64> {
+        match type_url {
+            types::GRANT if self.is_filter => Some(self.grants),
+            types::SESSION if self.is_filter => Some(self.sessions),
+            types::EXTENSION if !self.is_filter => Some(self.configuration),
+            _ => None,
+        }
     }
-}
 
-/// How far a change has come.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// Filters that acknowledged it.
-    pub enforced: usize,
-    /// Filters there are.
-    pub of: usize,
-    /// The others, with the reason where one refused it or is gone.
-    pub pending: Vec<String>,
+    /// What keeps it from a change; empty: it has not answered. None: nothing does.
+    fn obstacle(&self, question: &Question) -> Option<String> {
+        let refused = || self.refused.get(&(question.type_url, question.name.clone()));
+        let reached = self.reached(question.type_url)?;
+        if !self.is_connected {
+            Some("stream ended".into())
+        } else if let Some(reason) = (!self.refused.is_empty()).then(refused).flatten() {
+            Some(format!("refused: {reason}"))
+        } else {
+            question.change.is_none_or(|change| reached < change).then(String::new)
+        }
+    }
 }
 
 /// Sums over all streams there ever were.
@@ -87,7 +98,7 @@ struct Known {
     totals: Totals,
 }
 
-/// All streams.
+/// All streams of one target.
 #[derive(Clone, Debug)]
 pub struct Proxies {
     known: Arc<Mutex<Known>>,
@@ -116,24 +127,32 @@ impl Proxies {
         self.bell.subscribe()
     }
 
-    /// How far the change numbered `seq` of a grant or session has come. A filter whose stream ended a moment ago
-    /// counts as pending: it may still enforce what it held.
-    pub fn progress(&self, type_url: &'static str, name: &str, seq: u64) -> Progress {
-        let mut progress = Progress::default();
-        let key = (type_url, name.to_string());
-        for instance in self.lock().instances.values().filter(|instance| instance.is_filter) {
-            progress.of += 1;
-            if !instance.is_connected {
-                progress.pending.push(format!("{}: stream ended", instance.node));
-            } else if let Some(reason) = instance.refused.get(&key) {
-                progress.pending.push(format!("{}: refused: {reason}", instance.node));
-            } else if instance.reached(type_url) < seq {
-                progress.pending.push(instance.node.clone());
-            } else {
-                progress.enforced += 1;
+    /// How many streams are connected.
+    pub fn connected(&self) -> usize {
+        self.lock().instances.values().filter(|instance| instance.is_connected).count()
+    }
+
+    /// How far each of `questions` has come. A stream that ended a moment ago counts as pending: its proxy may still enforce
+    /// what it held.
+    pub fn survey(&self, questions: &[Question]) -> Survey {
+        let mut survey = Survey::default();
+        let known = self.lock();
+        // A stream that has said nothing yet is nobody's.
+        for instance in known.instances.values().filter(|instance| !instance.node.is_empty()) {
+            let number = survey.streams.len();
+            survey.streams.push(Surveyed {
+                proxy: instance.proxy.clone(),
+                node: instance.node.clone(),
+                is_filter: instance.is_filter,
+                is_connected: instance.is_connected,
+            });
+            for (at, question) in questions.iter().enumerate() {
+                if let Some(obstacle) = instance.obstacle(question) {
+                    survey.pending.entry(at).or_default().insert(number, obstacle);
+                }
             }
         }
-        progress
+        survey
     }
 
     /// The change up to which every connected filter has answered everything; none: no filter is connected.
@@ -197,10 +216,16 @@ impl Proxies {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::survey::Progress;
 
     fn filter(node: &str, sessions: u64) -> Instance {
         let instance = Instance::new("edge".into(), SystemTime::UNIX_EPOCH);
         Instance { node: node.into(), is_filter: true, grants: 9, sessions, ..instance }
+    }
+
+    fn progress(proxies: &Proxies, type_url: &'static str, name: &str, change: u64) -> Progress {
+        let question = Question { type_url, name: name.into(), change: Some(change) };
+        Progress::of_streams(&proxies.survey(&[question]), 0, type_url)
     }
 
     #[test]
@@ -208,11 +233,17 @@ mod tests {
         let proxies = Proxies::default();
         proxies.update(1, &filter("edge/1/x", 5));
         proxies.update(2, &filter("edge/2/x", 4));
-        proxies.update(3, &Instance { is_filter: false, ..filter("edge", 0) });
-        let progress = proxies.progress(types::SESSION, "n/s", 5);
-        assert_eq!(progress, Progress { enforced: 1, of: 2, pending: vec!["edge/2/x".into()] });
-        assert_eq!(proxies.progress(types::GRANT, "n/g", 9).enforced, 2);
+        proxies.update(3, &Instance { is_filter: false, configuration: 7, ..filter("edge", 0) });
+        let half = progress(&proxies, types::SESSION, "n/s", 5);
+        assert_eq!(half, Progress { enforced: 1, of: 2, pending: vec!["edge/2/x".into()] });
+        assert_eq!(progress(&proxies, types::GRANT, "n/g", 9).enforced, 2);
+        assert_eq!(
+            progress(&proxies, types::EXTENSION, "sallyport", 7),
+            Progress { enforced: 1, of: 1, pending: vec![] }
+        );
+        assert_eq!(progress(&proxies, types::EXTENSION, "sallyport", 8).enforced, 0);
         assert_eq!(proxies.answered(), Some(4));
+        assert_eq!(proxies.connected(), 3);
     }
 
     #[test]
@@ -221,10 +252,10 @@ mod tests {
         let refused = BTreeMap::from([((types::SESSION, "n/s".to_string()), "does not decode".to_string())]);
         proxies.update(1, &Instance { refused, ..filter("edge/1/x", 5) });
         assert_eq!(
-            proxies.progress(types::SESSION, "n/s", 5).pending,
+            progress(&proxies, types::SESSION, "n/s", 5).pending,
             ["edge/1/x: refused: does not decode"]
         );
-        assert_eq!(proxies.progress(types::SESSION, "n/other", 5).enforced, 1);
+        assert_eq!(progress(&proxies, types::SESSION, "n/other", 5).enforced, 1);
     }
 
     #[test]
@@ -234,11 +265,12 @@ mod tests {
         proxies.update(2, &filter("edge/2/x", 5));
         proxies.departed(1);
         proxies.departed(2);
-        assert_eq!(proxies.progress(types::SESSION, "n/s", 5).enforced, 0);
+        assert_eq!(progress(&proxies, types::SESSION, "n/s", 5).enforced, 0);
+        assert_eq!(proxies.connected(), 0);
         proxies.update(3, &filter("edge/1/x", 5));
         proxies.forget(2);
         assert_eq!(
-            proxies.progress(types::SESSION, "n/s", 5),
+            progress(&proxies, types::SESSION, "n/s", 5),
             Progress { enforced: 1, of: 1, pending: vec![] }
         );
     }
@@ -249,10 +281,10 @@ mod tests {
         proxies.update(1, &filter("edge/1/x", 5));
         proxies.departed(1);
         proxies.update(2, &Instance { is_filter: false, ..filter("edge/1/x", 0) });
-        assert_eq!(proxies.progress(types::SESSION, "n/s", 5).of, 1);
+        assert_eq!(progress(&proxies, types::SESSION, "n/s", 5).of, 1);
         proxies.update(2, &filter("edge/1/x", 5));
         assert_eq!(
-            proxies.progress(types::SESSION, "n/s", 5),
+            progress(&proxies, types::SESSION, "n/s", 5),
             Progress { enforced: 1, of: 1, pending: vec![] }
         );
     }

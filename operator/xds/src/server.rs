@@ -34,29 +34,39 @@ const STREAM_LIFE: Duration = Duration::from_secs(3600);
 /// A filter that owes an answer for so long is none any more: Envoy keeps the stream of a VM that has trapped open until the
 /// next request reaches its worker. Filters answer within milliseconds.
 const UNANSWERED: Duration = Duration::from_secs(10);
-/// A filter whose stream ended counts as one that may still enforce what it held, for so long.
+/// A proxy whose stream ended counts as one that may still enforce what it held, for so long.
 const DEPARTED: Duration = Duration::from_secs(2);
+
+/// A group of proxies: what they are served, and who of them is connected.
+#[derive(Clone, Debug, Default)]
+pub struct Target {
+    /// What they are served.
+    pub world: SharedWorld,
+    /// Who is connected.
+    pub proxies: Proxies,
+}
 
 /// What a bearer token opens.
 #[derive(Clone, Debug)]
 pub enum Admission {
     /// Nothing: it is nobody's.
     Unknown,
+    /// Nothing for now: nobody can say whose it is, and why.
+    Unavailable(String),
     /// Nothing: it is this proxy's, for which there is no configuration.
     NotServed(String),
-    /// This proxy's world.
-    Served(String, SharedWorld),
+    /// What this proxy's target is served.
+    Served(String, Target),
 }
 
 /// Tells what a bearer token opens. A proxy is who its credential says, whatever it calls itself.
 pub trait Admit: Send + Sync + 'static {
     /// Judges a token.
-    fn admit(&self, token: &str) -> Admission;
+    fn admit(&self, token: &str) -> impl Future<Output = Admission> + Send;
 }
 
 /// The aggregated discovery service.
 pub struct Service<A> {
-    proxies: Proxies,
     admit: A,
     ttl: Option<Duration>,
     streams: AtomicU64,
@@ -70,25 +80,30 @@ impl<A> std::fmt::Debug for Service<A> {
 
 impl<A: Admit> Service<A> {
     /// Serves whom `admit` admits; `ttl`: how long filter configurations count without a sign of life.
-    pub fn new(proxies: Proxies, admit: A, ttl: Option<Duration>) -> Self {
-        Self { proxies, admit, ttl, streams: AtomicU64::new(0) }
+    pub fn new(admit: A, ttl: Option<Duration>) -> Self {
+        Self { admit, ttl, streams: AtomicU64::new(0) }
     }
 
-    fn check<T>(&self, request: &Request<T>) -> Result<(String, SharedWorld), Status> {
+    async fn check<T>(&self, request: &Request<T>) -> Result<(String, Target), Status> {
         let token = request
             .metadata()
             .get("authorization")
             .and_then(|value| value.to_str().ok())
             .and_then(|value| value.strip_prefix("Bearer "))
             .ok_or_else(|| Status::unauthenticated("a bearer token is needed"))?;
-        match self.admit.admit(token.trim()) {
-            Admission::Served(proxy, world) => Ok((proxy, world)),
+        let peer = request.remote_addr();
+        match self.admit.admit(token.trim()).await {
+            Admission::Served(proxy, target) => Ok((proxy, target)),
             Admission::NotServed(proxy) => {
-                tracing::warn!(peer = ?request.remote_addr(), proxy, "stream refused: nothing to serve");
+                tracing::warn!(?peer, proxy, "stream refused: nothing to serve");
                 Err(Status::permission_denied("there is no configuration for this proxy"))
             }
+            Admission::Unavailable(reason) => {
+                tracing::warn!(?peer, reason, "stream refused: token cannot be judged now");
+                Err(Status::unavailable("the token cannot be judged now; try again"))
+            }
             Admission::Unknown => {
-                tracing::warn!(peer = ?request.remote_addr(), "stream refused: unknown token");
+                tracing::warn!(?peer, "stream refused: unknown token");
                 Err(Status::unauthenticated("the token belongs to no proxy"))
             }
         }
@@ -142,30 +157,29 @@ impl<A: Admit> AggregatedDiscoveryService for Service<A> {
         &self,
         request: Request<Streaming<DeltaDiscoveryRequest>>,
     ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
-        let (proxy, world) = self.check(&request)?;
+        let (proxy, target) = self.check(&request).await?;
         let number = self.streams.fetch_add(1, Ordering::Relaxed);
         let (responses, queue) = mpsc::channel(QUEUE);
         let stream = StreamTask {
             number,
-            world,
-            proxies: self.proxies.clone(),
+            target,
             connection: Connection::new(self.ttl),
             instance: Instance::new(proxy, SystemTime::now()),
             responses,
             unanswered: None,
         };
         tokio::spawn(stream.run(request.into_inner(), self.ttl));
-        Ok(Response::new(Box::pin(ReceiverStream::new(queue))))
+        Ok(Response::new(Box::pin(ReceiverStream::new(queue).map(|response| Ok(*response)))))
     }
 }
 
 struct StreamTask {
     number: u64,
-    world: SharedWorld,
-    proxies: Proxies,
+    target: Target,
     connection: Connection,
     instance: Instance,
-    responses: mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>,
+    /// Boxed: there are thousands of streams, and each has room for many responses from its beginning.
+    responses: mpsc::Sender<Box<DeltaDiscoveryResponse>>,
     /// Since when a filter owes an answer, and how many it had given then.
     unanswered: Option<(Instant, u64)>,
 }
@@ -173,14 +187,12 @@ struct StreamTask {
 impl StreamTask {
     async fn run(mut self, requests: Streaming<DeltaDiscoveryRequest>, ttl: Option<Duration>) {
         let reason = self.converse(requests, ttl).await;
-        let Self { number, proxies, instance, responses, .. } = self;
+        let Self { number, target: Target { proxies, .. }, instance, responses, .. } = self;
         tracing::info!(proxy = instance.proxy, node = instance.node, reason, "stream ended");
         // The subscriber sees the end now, and comes anew.
         drop(responses);
-        if instance.is_filter {
-            proxies.departed(number);
-            tokio::time::sleep(DEPARTED).await;
-        }
+        proxies.departed(number);
+        tokio::time::sleep(DEPARTED).await;
         proxies.forget(number);
     }
 
@@ -190,7 +202,7 @@ impl StreamTask {
         mut requests: Streaming<DeltaDiscoveryRequest>,
         ttl: Option<Duration>,
     ) -> &'static str {
-        let mut bell = self.world.bell();
+        let mut bell = self.target.world.bell();
         let beat = ttl.map_or(STREAM_LIFE, |ttl| ttl / 3).max(Duration::from_millis(10));
         let mut heartbeat = tokio::time::interval(beat);
         heartbeat.tick().await;
@@ -219,7 +231,7 @@ impl StreamTask {
             // Before the sending, lest an answer be counted first.
             self.report();
             for response in responses {
-                match timeout(UNANSWERED, self.responses.send(Ok(response))).await {
+                match timeout(UNANSWERED, self.responses.send(Box::new(response))).await {
                     Ok(Ok(())) => {}
                     Ok(Err(_)) => return "closed by the proxy",
                     Err(_) => return "not taken by the proxy",
@@ -230,7 +242,7 @@ impl StreamTask {
 
     async fn look<T>(&mut self, step: impl FnOnce(&mut Connection, &World) -> T) -> T {
         let connection = &mut self.connection;
-        self.world.read(|world| step(connection, world)).await
+        self.target.world.read(|world| step(connection, world)).await
     }
 
     async fn requested(&mut self, request: DeltaDiscoveryRequest) -> Vec<DeltaDiscoveryResponse> {
@@ -257,11 +269,12 @@ impl StreamTask {
         instance.is_filter = self.connection.is_filter();
         instance.grants = self.connection.answered(types::GRANT);
         instance.sessions = self.connection.answered(types::SESSION);
+        instance.configuration = self.connection.answered(types::EXTENSION);
         let (sent, acknowledgements, refusals) = self.connection.totals();
         (instance.sent, instance.acknowledgements) = (sent, acknowledgements);
         instance.refusals = refusals;
         instance.refused = self.connection.refused();
-        self.proxies.update(self.number, instance);
+        self.target.proxies.update(self.number, instance);
         let answers = acknowledgements.saturating_add(refusals);
         let owes = self.connection.is_filter() && self.connection.awaits_answer();
         self.unanswered = match self.unanswered {

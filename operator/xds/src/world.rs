@@ -121,6 +121,17 @@ impl World {
         self.find(type_url, name).map(|stored| stored.seq).or_else(removed)
     }
 
+    /// Number of the change since which a resource is what `version` says: empty, not there; none, whatever it is. None: it is
+    /// not so here.
+    pub fn change_to(&self, type_url: &'static str, name: &str, version: Option<&str>) -> Option<u64> {
+        let present = self.find(type_url, name).map_or("", |stored| stored.version.as_str());
+        if version.is_some_and(|version| version != present) {
+            return None;
+        }
+        // What never was there, nobody has to give up.
+        self.last_change(type_url, name).or_else(|| version.filter(|version| version.is_empty()).map(|_| 0))
+    }
+
     /// All resources of a type.
     pub fn all(&self, type_url: &str) -> impl Iterator<Item = (&str, &Stored)> {
         self.resources.get(type_url).into_iter().flatten().map(|(name, stored)| (name.as_ref(), stored))
@@ -209,6 +220,22 @@ mod tests {
         assert_eq!(world.changed_since(types::GRANT, 1), Some(vec!["a"]));
         assert_eq!(world.set(types::GRANT, "a", body("1")), 3);
         assert_eq!((world.changes.len(), world.removals.len()), (1, 0));
+    }
+
+    #[test]
+    fn a_resource_is_what_a_version_says_since_a_change() {
+        let mut world = World::default();
+        world.set(types::GRANT, "a", body("1"));
+        world.set(types::GRANT, "a", body("2"));
+        let change_to = |world: &World, name, version| world.change_to(types::GRANT, name, version);
+        assert_eq!(change_to(&world, "a", Some("2")), Some(2));
+        assert_eq!(change_to(&world, "a", None), Some(2));
+        assert_eq!(change_to(&world, "a", Some("1")), None);
+        assert_eq!(change_to(&world, "a", Some("")), None);
+        world.set(types::GRANT, "a", None);
+        assert_eq!(change_to(&world, "a", Some("")), Some(3));
+        assert_eq!(change_to(&world, "never", Some("")), Some(0));
+        assert_eq!(change_to(&world, "never", None), None);
     }
 
     #[test]

@@ -1,0 +1,165 @@
+//! A directory of manifests, and one proxy for all servers in it.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use anyhow::Context;
+use prometheus_client::registry::Registry;
+use sallyport_operator_index::Index;
+use sallyport_operator_ir::Address;
+use sallyport_operator_xds::{Admission, Admit, Service, Target, serve};
+use sallyport_resolve::Settings;
+use sallyport_runtime::admin::Readiness;
+use sallyport_runtime::tls::TlsFiles;
+use sallyport_runtime::tokens::Tokens;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::ServerTlsConfig;
+
+use crate::admin::{self, FileProblems, Shared};
+use crate::args::Args;
+use crate::control::{Common, Control, Delta};
+use crate::directory::{Directory, Dirty, Update};
+use crate::enforcement::Enforcement;
+use crate::lock::lock;
+use crate::metrics::Metrics;
+use crate::revisions::Revisions;
+use crate::targets::{Targets, Tracked};
+use crate::watch::Watch;
+
+/// Tokens of proxies, and the one proxy that this control plane configures.
+struct Credentials {
+    tokens: Tokens,
+    proxy: String,
+    target: Target,
+}
+
+impl Admit for Credentials {
+    async fn admit(&self, token: &str) -> Admission {
+        match self.tokens.proxy(token) {
+            None => Admission::Unknown,
+            Some(proxy) if proxy == self.proxy => Admission::Served(proxy, self.target.clone()),
+            Some(proxy) => Admission::NotServed(proxy),
+        }
+    }
+}
+
+/// Runs until `shutdown`.
+///
+/// # Errors
+/// The directory, a credential or an address cannot be used.
+pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        args.config.is_dir(),
+        "{} is no directory; give the one that holds the manifests",
+        args.config.display()
+    );
+    // The watcher tells absolute paths, whatever it was given.
+    let root = std::path::absolute(&args.config)?;
+    let tokens = Tokens::open(&args.tokens).context("tokens of proxies")?;
+    let identity = TlsFiles::within(&args.tls_dir).identity().context("certificate of the control plane")?;
+    let digest_key = match &args.digest_key_file {
+        Some(path) => std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?,
+        None => Vec::new(),
+    };
+    let mut registry = Registry::default();
+    let metrics = Metrics::register(&mut registry);
+    let tracked = Tracked::default();
+    let index = Arc::new(Mutex::new(Index::new(Settings { cluster: args.cluster_name.clone() })));
+    let targets = Targets::Single(tracked.clone());
+    let (applied, rung) = watch::channel(0);
+    let enforcement = Enforcement { targets: targets.clone(), index: index.clone(), applied: rung };
+    let shared = Shared { enforcement, problems: Arc::default() };
+    let readiness = Readiness::default();
+    let ttl = Some(args.ecds_ttl).filter(|ttl| !ttl.is_zero());
+    let Tracked { target, underway, .. } = tracked;
+    let credentials = Credentials { tokens, proxy: args.proxy.clone(), target: target.clone() };
+    let service = Service::new(credentials, ttl);
+    let tls = ServerTlsConfig::new().identity(identity);
+    let following = metrics.clone().follow(target, underway, || {}, shutdown.clone());
+    let admin = admin::serve(args.admin, shared.clone(), registry, readiness.clone(), shutdown.clone());
+    let common = Common {
+        listen: Address { host: args.gateway_listen.ip().to_string(), port: args.gateway_listen.port() },
+        module: absolute(&args.wasm),
+        proxy: args.proxy.clone(),
+        digest_key,
+    };
+    let revisions = Revisions::default();
+    let problems = shared.problems.clone();
+    let control = Control { index, targets, metrics, common, revisions, applied };
+    let mut source = Source { control, problems };
+    // Watching begins before reading, so that nothing falls between.
+    let mut watch = Watch::new(&root).with_context(|| format!("cannot watch {}", root.display()))?;
+    let governing = async {
+        let (mut directory, first) = read(Directory::new(&root), Dirty::All).await?;
+        source.apply(first.with_context(|| format!("cannot read {}", root.display()))?, true).await;
+        // Proxies that hold a good state keep it until ours is whole.
+        let on = || format!("xDS server on {}", args.listen);
+        let listener = TcpListener::bind(args.listen).await.with_context(on)?;
+        let xds = serve(listener, service, tls, shutdown.clone().cancelled_owned());
+        readiness.set(true);
+        tracing::info!(config = %root.display(), xds = %args.listen, admin = %args.admin, "control plane ready");
+        let watching = async {
+            loop {
+                let update;
+                (directory, update) = read(directory, watch.changed().await).await?;
+                match update {
+                    Ok(update) => source.apply(update, false).await,
+                    // The last good state stays.
+                    Err(error) => tracing::warn!(%error, "directory cannot be read"),
+                }
+            }
+        };
+        tokio::select! {
+            result = xds => result.map_err(|error| anyhow::anyhow!("{}: {error}", on())),
+            result = watching => result,
+        }
+    };
+    tokio::select! {
+        result = governing => result,
+        result = admin => result.with_context(|| format!("admin server on {}", args.admin)),
+        () = following => Ok(()),
+        () = shutdown.cancelled() => Ok(()),
+    }
+}
+
+/// Reads the directory aside: many manifests take their time, and health is answered meanwhile.
+async fn read(
+    mut directory: Directory,
+    dirty: Dirty,
+) -> anyhow::Result<(Directory, std::io::Result<Update>)> {
+    let reading = move || {
+        let update = directory.read(&dirty);
+        (directory, update)
+    };
+    Ok(tokio::task::spawn_blocking(reading).await?)
+}
+
+struct Source {
+    control: Control,
+    problems: FileProblems,
+}
+
+impl Source {
+    #[tracing::instrument(name = "operator.change", level = "debug", skip_all, fields(
+        upserts = update.upserts.len(), removals = update.removals.len(), problems = update.problems.len(),
+    ))]
+    async fn apply(&mut self, update: Update, first: bool) {
+        let Update { upserts, removals, problems } = update;
+        let known = std::mem::replace(&mut *lock(&self.problems), problems.clone());
+        for problem in problems.iter().filter(|problem| !known.contains(problem)) {
+            tracing::warn!(reason = problem.reason, "{problem}");
+        }
+        self.control.metrics.problems.set(i64::try_from(problems.len()).unwrap_or(i64::MAX));
+        if !first && upserts.is_empty() && removals.is_empty() {
+            return;
+        }
+        let upserts = upserts.into_iter().map(|(object, modified)| Delta::Upsert(object, Some(modified)));
+        self.control.apply(upserts.chain(removals.into_iter().map(Delta::Remove)).collect()).await;
+    }
+}
+
+fn absolute(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf()).display().to_string()
+}

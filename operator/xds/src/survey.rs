@@ -1,0 +1,183 @@
+//! How far changes have come, as several control planes see it together.
+//!
+//! Each replica numbers its changes on its own and knows only the streams that it serves. So they are asked by version, and
+//! what they answer is put together by stream, then by proxy.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::world::types;
+
+/// Whether a resource has come to the proxies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// Its type.
+    pub type_url: &'static str,
+    /// Its name.
+    pub name: String,
+    /// Number of the change that made it what it should be; none: it is not so here yet.
+    pub change: Option<u64>,
+}
+
+/// A stream of a survey.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Surveyed {
+    /// The proxy, as its credential says.
+    pub proxy: String,
+    /// What it calls itself.
+    pub node: String,
+    /// It is a filter's, which enforces grants and sessions; else Envoy's own, which takes configurations.
+    pub is_filter: bool,
+    /// False: it went a moment ago.
+    pub is_connected: bool,
+}
+
+/// What one control plane knows of the answers to some questions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Survey {
+    /// All streams.
+    pub streams: Vec<Surveyed>,
+    /// By question and by stream, both counted from 0, what keeps it; empty: it has not answered yet.
+    pub pending: BTreeMap<usize, BTreeMap<usize, String>>,
+}
+
+impl Survey {
+    /// The streams that have a say on this type, each with what keeps it from the answer to a question.
+    fn words(&self, question: usize, type_url: &str) -> impl Iterator<Item = (&Surveyed, Option<&String>)> {
+        let is_for_filters = type_url != types::EXTENSION;
+        let pending = self.pending.get(&question);
+        let streams = self.streams.iter().enumerate();
+        streams
+            .filter(move |(_, stream)| stream.is_filter == is_for_filters)
+            .map(move |(number, stream)| (stream, pending.and_then(|pending| pending.get(&number))))
+    }
+}
+
+/// How far a change has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Those who acknowledged it.
+    pub enforced: usize,
+    /// Those there are.
+    pub of: usize,
+    /// The others, with the reason where one refused it or is gone.
+    pub pending: Vec<String>,
+}
+
+impl Progress {
+    /// Stream by stream.
+    pub fn of_streams(survey: &Survey, question: usize, type_url: &str) -> Self {
+        let mut progress = Self::default();
+        for (stream, obstacle) in survey.words(question, type_url) {
+            progress.count(&stream.node, obstacle.map(String::as_str));
+        }
+        progress
+    }
+
+    /// Proxy by proxy: one counts when all its streams have answered, whichever control plane serves them. A proxy of which no
+    /// filter is connected has not.
+    pub fn of_proxies(surveys: &[Survey], question: usize, type_url: &str) -> Self {
+        let mut nodes: BTreeMap<(&str, &str), (bool, Option<&str>)> = BTreeMap::new();
+        for (stream, obstacle) in surveys.iter().flat_map(|survey| survey.words(question, type_url)) {
+            let word = (stream.is_connected, obstacle.map(String::as_str));
+            let known = nodes.entry((&stream.proxy, &stream.node)).or_insert(word);
+            // One that ended here may be connected elsewhere since; of two that are, the one that lags counts.
+            let is_newer = stream.is_connected && !known.0;
+            let is_as_new = stream.is_connected == known.0;
+            if is_newer || (is_as_new && known.1.is_none()) {
+                *known = word;
+            }
+        }
+        let all = surveys.iter().flat_map(|survey| &survey.streams);
+        let mut proxies: BTreeMap<&str, Option<Option<&str>>> =
+            all.map(|stream| (stream.proxy.as_str(), None)).collect();
+        for ((proxy, _), (_, obstacle)) in nodes {
+            let known = proxies.entry(proxy).or_default();
+            // A reason says more than silence.
+            let is_told = known.flatten().is_some_and(|told| !told.is_empty());
+            if known.is_none() || (obstacle.is_some() && !is_told) {
+                *known = Some(obstacle);
+            }
+        }
+        let mut progress = Self::default();
+        for (proxy, word) in proxies {
+            progress.count(proxy, word.unwrap_or(Some("no filter is connected")));
+        }
+        progress
+    }
+
+    fn count(&mut self, name: &str, obstacle: Option<&str>) {
+        self.of += 1;
+        match obstacle {
+            None => self.enforced += 1,
+            Some("") => self.pending.push(name.into()),
+            Some(reason) => self.pending.push(format!("{name}: {reason}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Streams by `proxy/worker`, with what keeps them; `gone` for one that ended, and a worker `-` for Envoy itself.
+    fn survey(words: &[(&str, Option<&str>)]) -> Survey {
+        let mut survey = Survey::default();
+        for (number, (node, obstacle)) in words.iter().enumerate() {
+            let (proxy, worker) = node.split_once('/').unwrap();
+            let is_connected = *obstacle != Some("gone");
+            let is_filter = worker != "-";
+            survey.streams.push(Surveyed {
+                proxy: proxy.into(),
+                node: (*node).into(),
+                is_filter,
+                is_connected,
+            });
+            if let Some(obstacle) = obstacle.filter(|_| is_filter) {
+                survey.pending.entry(0).or_default().insert(number, obstacle.into());
+            }
+        }
+        survey
+    }
+
+    fn progress(surveys: &[Survey]) -> (usize, usize, Vec<String>) {
+        let Progress { enforced, of, pending } = Progress::of_proxies(surveys, 0, types::SESSION);
+        (enforced, of, pending)
+    }
+
+    #[test]
+    fn a_proxy_counts_when_all_its_workers_have_answered_wherever_they_are_connected() {
+        let here = survey(&[("a/-", None), ("a/1", None), ("b/1", None)]);
+        let there = survey(&[("a/2", Some("")), ("b/2", None)]);
+        assert_eq!(progress(&[here.clone(), there]), (1, 2, vec!["a".into()]));
+        let there = survey(&[("a/2", None), ("b/2", Some("refused: no"))]);
+        assert_eq!(progress(&[here, there]), (1, 2, vec!["b: refused: no".into()]));
+    }
+
+    #[test]
+    fn a_worker_that_moved_is_believed_where_it_is_now() {
+        let (left, taken) = (survey(&[("a/1", Some("gone"))]), survey(&[("a/1", None)]));
+        assert_eq!(progress(&[left.clone(), taken.clone()]), (1, 1, vec![]));
+        assert_eq!(progress(&[taken.clone(), left.clone()]), (1, 1, vec![]));
+        assert_eq!(progress(&[left]), (0, 1, vec!["a: gone".into()]));
+        let lagging = survey(&[("a/1", Some(""))]);
+        assert_eq!(progress(&[taken.clone(), lagging.clone()]).0, 0);
+        assert_eq!(progress(&[lagging, taken]).0, 0);
+    }
+
+    #[test]
+    fn a_proxy_without_a_filter_enforces_nothing_yet() {
+        let envoy = survey(&[("a/-", None)]);
+        assert_eq!(progress(&[envoy]), (0, 1, vec!["a: no filter is connected".into()]));
+        assert_eq!(progress(&[]), (0, 0, vec![]));
+    }
+
+    #[test]
+    fn a_configuration_is_for_envoy_to_take() {
+        let both = survey(&[("a/-", None), ("a/1", Some(""))]);
+        let taken = Progress::of_proxies(&[both.clone()], 0, types::EXTENSION);
+        assert_eq!((taken.enforced, taken.of), (1, 1));
+        assert_eq!(Progress::of_streams(&both, 0, types::SESSION).pending, ["a/1"]);
+    }
+}
