@@ -9,6 +9,7 @@ mod directory;
 mod enforcement;
 mod lock;
 mod metrics;
+pub mod render;
 mod revisions;
 mod standalone;
 mod targets;

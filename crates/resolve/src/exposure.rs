@@ -40,12 +40,7 @@ pub fn exposure(server: &MCPServer) -> Result<Exposure, Problem> {
         let message = "is off, so calls would not be governed; the server is not exposed here";
         return Err(Problem::error("spec.gateway.enabled", "NotGoverned", message));
     }
-    let name = server.metadata.name.as_deref().unwrap_or_default();
-    let path = match (&server.spec.public_path_prefix, &server.spec.ingress_path) {
-        (Some(prefix), _) => format!("/{}/mcp", prefix.trim_matches('/')),
-        (None, Some(path)) => format!("/{}", path.trim_matches('/')),
-        (None, None) => format!("/{name}/mcp"),
-    };
+    let path = public_path(server);
     let url = gateway.upstream_url.unwrap_or_else(|| format!("http://127.0.0.1:{}", server.spec.port));
     let upstream = parse_upstream(&url).ok_or_else(|| {
         let message = format!("is `{url}`; must be like http://host:port or https://host/path");
@@ -57,6 +52,16 @@ pub fn exposure(server: &MCPServer) -> Result<Exposure, Problem> {
         strip_prefix: gateway.strip_prefix,
         upstream,
     })
+}
+
+/// The path at which a server is reached, with a leading and no trailing slash.
+pub fn public_path(server: &MCPServer) -> String {
+    let name = server.metadata.name.as_deref().unwrap_or_default();
+    match (&server.spec.public_path_prefix, &server.spec.ingress_path) {
+        (Some(prefix), _) => format!("/{}/mcp", prefix.trim_matches('/')),
+        (None, Some(path)) => format!("/{}", path.trim_matches('/')),
+        (None, None) => format!("/{name}/mcp"),
+    }
 }
 
 fn parse_upstream(url: &str) -> Option<Upstream> {

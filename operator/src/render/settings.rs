@@ -1,0 +1,67 @@
+//! What the platform adds to every server.
+
+/// Settings of the platform.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Settings {
+    /// Image of the gateway, where the server names none.
+    pub gateway_image: String,
+    /// A server without a gateway is not exposed.
+    pub require_gateway: bool,
+    /// What the gateway starts from.
+    pub gateway_files: GatewayFiles,
+    /// Defaults of Ingresses.
+    pub ingress: IngressDefaults,
+    /// The platform's own registry.
+    pub registry: Registry,
+}
+
+/// Files that are mounted into the gateway: the same for every server, since Envoy is told its server by its arguments.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GatewayFiles {
+    /// `bootstrap.yaml`. Envoy reads it when it starts, so another one restarts the pods.
+    pub bootstrap: String,
+    /// `token.json`: the static secret that names the token's file.
+    pub token: String,
+    /// `ca.pem`: whom the gateway trusts as control plane.
+    pub ca: String,
+}
+
+/// Defaults of Ingresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IngressDefaults {
+    /// Host of servers that name neither host nor path prefix.
+    pub host: Option<String>,
+    /// Class of servers that name none.
+    pub class: String,
+    /// Entry points of Traefik.
+    pub entrypoints: String,
+    /// Traefik's routers are for TLS.
+    pub tls: bool,
+}
+
+impl Default for IngressDefaults {
+    fn default() -> Self {
+        Self { host: None, class: "traefik".into(), entrypoints: "web".into(), tls: false }
+    }
+}
+
+/// The platform's own registry. Its credentials must be able to pull and nothing else: they reach every namespace that uses it.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Registry {
+    /// Registry, as `registry.example.com:5000` or with a path.
+    pub url: Option<String>,
+    /// Where nodes pull from when `url` is not set.
+    pub pull_host: Option<String>,
+    /// User to pull as.
+    pub username: Option<String>,
+    /// That user's password.
+    pub password: Option<String>,
+    /// Secret that the platform puts into each namespace itself; then none is rendered.
+    pub secret_name: Option<String>,
+}
+
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Registry").field("url", &self.url).finish_non_exhaustive()
+    }
+}
