@@ -56,14 +56,14 @@ def until(condition, seconds=15, what="condition"):
 
 
 class Gateway:
-    """`sallyport up` on a copy of `manifests`, each file passed through `edit`, with further `options`."""
+    """`sallyport up` on a copy of `manifests` but the folders `without`, each file passed through `edit`, with further `options`."""
 
     FLAGS = ["listen", "api", "envoy-admin", "xds", "ingest", "operator-admin", "ingest-admin"]
 
-    def __init__(self, manifests, edit=lambda text: text, ports=None, options=()):
+    def __init__(self, manifests, edit=lambda text: text, ports=None, options=(), without=()):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="sallyport-"))
         self.config = self.folder / "config"
-        shutil.copytree(manifests, self.config)
+        shutil.copytree(manifests, self.config, ignore=shutil.ignore_patterns(*without))
         for path in self.config.rglob("*.yaml"):
             path.write_text(edit(path.read_text()))
         self.ports = ports or {flag: free_port() for flag in self.FLAGS}

@@ -22,7 +22,7 @@ class Samples(Gateway):
             self.payments = self.keep(servers.payments(upstream_ports[0]))
             self.everything = self.keep(servers.everything(upstream_ports[1]))
             self.typescript = self.keep(TypeScript())
-            super().__init__(ROOT / "config/samples", self.place, ports)
+            super().__init__(ROOT / "config/samples", self.place, ports, without=["first-generation"])
         except BaseException:
             self.stop_upstreams()
             raise

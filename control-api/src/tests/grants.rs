@@ -84,6 +84,17 @@ async fn an_existing_object_is_changed_where_it_is() {
 }
 
 #[tokio::test]
+async fn whose_an_object_is_and_for_which_server_cannot_change() {
+    let world = World::new().await;
+    let body = with(grant(), "name", json!("ops"));
+    let answer =
+        world.post("/api/runtime/grants", with(body, "subject", json!({ "humanID": "user-9" }))).await;
+    let text = answer.error(400, "invalid_request_body");
+    assert!(text.contains("cannot change"), "{text}");
+    assert_eq!(world.text("access.yaml"), ACCESS);
+}
+
+#[tokio::test]
 async fn bad_bodies_are_told_field_by_field_and_change_nothing() {
     let world = World::new().await;
     let cases = [

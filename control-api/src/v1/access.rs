@@ -6,7 +6,7 @@ use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
-use sallyport_api::manifest::{is_dns_name, load_json};
+use sallyport_api::manifest::{is_dns_name, load_update};
 use sallyport_api::{API_VERSION, Kind, Object};
 use sallyport_policy::ObjectId;
 use sallyport_resolve::{Problem, Severity, server_of};
@@ -113,6 +113,7 @@ pub(super) async fn apply(
     let namespace = name_field(&mut body, "namespace", Some("default"))?;
     let id = ObjectId::new(namespace, name_field(&mut body, "name", None)?);
     let view = app.resources.view().await?;
+    keep_reference(&view, kind, &id, &mut body);
     check(&view, kind, &id, &body)?;
     let written = app.resources.put((kind, id.clone()), body, Timestamp::now()).await?;
     answer(app, kind, &id, written, wait, began).await
@@ -134,13 +135,29 @@ fn name_field(body: &mut Map<String, Value>, field: &str, default: Option<&str>)
     )))
 }
 
+/// The same server may be named with its namespace or without; an object that is there keeps its way.
+fn keep_reference(view: &View, kind: Kind, id: &ObjectId, spec: &mut Map<String, Value>) {
+    let old = match view.get(kind, id).map(|stored| &stored.object) {
+        Ok(Object::Grant(grant)) => &grant.spec.server_ref,
+        Ok(Object::Session(session)) => &session.spec.server_ref,
+        Ok(Object::Server(_)) | Err(_) => return,
+    };
+    let given = spec.get("serverRef").cloned().and_then(|given| serde_json::from_value(given).ok());
+    let is_same =
+        given.is_some_and(|given| server_of(&given, &id.namespace) == server_of(old, &id.namespace));
+    if let (true, Ok(old)) = (is_same, serde_json::to_value(old)) {
+        spec.insert("serverRef".into(), old);
+    }
+}
+
 /// Whether the object would be valid, and have an effect.
 fn check(view: &View, kind: Kind, id: &ObjectId, spec: &Map<String, Value>) -> Result<(), ApiError> {
-    let object = load_json(json!({
+    let manifest = json!({
         "apiVersion": API_VERSION, "kind": kind.as_str(),
         "metadata": { "name": id.name, "namespace": id.namespace }, "spec": spec,
-    }))
-    .map_err(|problems| ApiError::fields(&problems))?;
+    });
+    let old = view.get(kind, id).ok().map(|stored| &stored.object);
+    let object = load_update(manifest, old).map_err(|problems| ApiError::fields(&problems))?;
     let reference = match &object {
         Object::Grant(grant) => &grant.spec.server_ref,
         Object::Session(session) => &session.spec.server_ref,

@@ -172,7 +172,7 @@ fn load(file: &str, document: &Document<'_>) -> Result<Object, Vec<ManifestProbl
     if !found.is_empty() {
         return Err(report(found));
     }
-    typed(kind, value).map_err(report)
+    typed(kind, value, None).map_err(report)
 }
 
 fn check_metadata(value: &mut Value) -> Vec<schema::SchemaProblem> {
@@ -206,8 +206,8 @@ pub fn is_dns_name(name: &str) -> bool {
 }
 
 /// The typed object, after the CEL rules of its schema.
-fn typed(kind: Kind, value: Value) -> Result<Object, Vec<schema::SchemaProblem>> {
-    let found = schema::check_rules(kind, &value);
+fn typed(kind: Kind, value: Value, old: Option<&Value>) -> Result<Object, Vec<schema::SchemaProblem>> {
+    let found = schema::check_rules(kind, &value, old);
     if !found.is_empty() {
         return Err(found);
     }
@@ -233,7 +233,15 @@ pub fn parse_yaml(text: &str) -> Result<Value, serde_saphyr::Error> {
 ///
 /// # Errors
 /// What is wrong, with field and reason.
-pub fn load_json(mut value: Value) -> Result<Object, Vec<schema::SchemaProblem>> {
+pub fn load_json(value: Value) -> Result<Object, Vec<schema::SchemaProblem>> {
+    load_update(value, None)
+}
+
+/// Loads one object from JSON that takes the place of `old`, by the rules on changes too.
+///
+/// # Errors
+/// What is wrong, with field and reason.
+pub fn load_update(mut value: Value, old: Option<&Object>) -> Result<Object, Vec<schema::SchemaProblem>> {
     let given = value.get("kind").and_then(Value::as_str).unwrap_or_default().to_string();
     let Some(kind) = Kind::ALL.into_iter().find(|kind| kind.as_str() == given) else {
         let message = format!("is `{given}`; {GROUP} has MCPServer, MCPAccessGrant and MCPAgentSession");
@@ -241,7 +249,8 @@ pub fn load_json(mut value: Value) -> Result<Object, Vec<schema::SchemaProblem>>
     };
     let mut found = check_metadata(&mut value);
     found.extend(schema::apply(kind, &mut value));
-    if found.is_empty() { typed(kind, value) } else { Err(found) }
+    let old = old.and_then(|old| old.to_json().ok());
+    if found.is_empty() { typed(kind, value, old.as_ref()) } else { Err(found) }
 }
 
 /// A document of `object`.

@@ -1,12 +1,14 @@
 //! The resources' own schema, applied as the API server applies it: types, bounds, enums, unknown fields, defaults.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
 use kube::core::cel::{CompiledSchema, ValidationErrors, Validator, compile_schema};
 use kube::core::crd::CustomResourceExt;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::object::Kind;
 use crate::v1alpha1::{MCPAccessGrant, MCPAgentSession, MCPServer};
@@ -16,7 +18,7 @@ use crate::v1alpha1::{MCPAccessGrant, MCPAgentSession, MCPServer};
 pub struct SchemaProblem {
     /// Where, as `spec.tools[2].name`.
     pub path: String,
-    /// A stable word: `UnknownField`, `MissingField`, `WrongType`, `WrongValue`, `Rule`.
+    /// A stable word: `UnknownField`, `MissingField`, `WrongType`, `WrongValue`, `Duplicate`, `Rule`.
     pub reason: &'static str,
     /// What, and how to mend it.
     pub message: String,
@@ -59,8 +61,9 @@ pub fn apply(kind: Kind, object: &mut Value) -> Vec<SchemaProblem> {
     problems
 }
 
-/// Asks the CEL rules of `kind` about an object that [`apply`] found nothing wrong with.
-pub(crate) fn check_rules(kind: Kind, object: &Value) -> Vec<SchemaProblem> {
+/// Asks the CEL rules of `kind` about an object that [`apply`] found nothing wrong with; those on changes only if it
+/// takes the place of `old`.
+pub(crate) fn check_rules(kind: Kind, object: &Value, old: Option<&Value>) -> Vec<SchemaProblem> {
     let broken = |path: &str, message: &str| SchemaProblem {
         path: path.into(),
         reason: "Rule",
@@ -69,12 +72,13 @@ pub(crate) fn check_rules(kind: Kind, object: &Value) -> Vec<SchemaProblem> {
     let Some(rules) = RULES.get(&kind) else {
         return vec![broken("spec", "cannot be checked: its kind has no rules")];
     };
-    let errors = VALIDATOR.validate_compiled(rules, object, None).err().map(ValidationErrors::into_vec);
-    let tell = |text: &str| {
-        let (path, message) = text.split_once(": ").unwrap_or(("spec", text));
-        broken(path, message)
+    let errors = VALIDATOR.validate_compiled(rules, object, old).err().map(ValidationErrors::into_vec);
+    let tell = |path: &str, text: &str| match path {
+        // Metadata has no schema, so its rules stand at the root and name the field themselves.
+        "" => text.split_once(": ").map_or_else(|| broken("", text), |(path, text)| broken(path, text)),
+        path => broken(path, text),
     };
-    errors.unwrap_or_default().iter().map(|error| tell(&error.message)).collect()
+    errors.unwrap_or_default().iter().map(|error| tell(&error.field_path, &error.message)).collect()
 }
 
 fn check(schema: &JSONSchemaProps, value: &mut Value, path: &str, problems: &mut Vec<SchemaProblem>) {
@@ -102,12 +106,9 @@ fn check(schema: &JSONSchemaProps, value: &mut Value, path: &str, problems: &mut
     match value {
         Value::Object(_) => check_object(schema, value, path, problems),
         Value::Array(items) => {
+            check_unique(schema, items, path, problems);
             let Some(schema) = schema.items.as_ref() else { return };
-            let k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaPropsOrArray::Schema(schema) =
-                schema
-            else {
-                return;
-            };
+            let JSONSchemaPropsOrArray::Schema(schema) = schema else { return };
             for (index, item) in items.iter_mut().enumerate() {
                 check(schema, item, &format!("{path}[{index}]"), problems);
             }
@@ -117,10 +118,11 @@ fn check(schema: &JSONSchemaProps, value: &mut Value, path: &str, problems: &mut
 }
 
 fn check_object(schema: &JSONSchemaProps, value: &mut Value, path: &str, problems: &mut Vec<SchemaProblem>) {
-    let Some(known) = &schema.properties else {
+    let Some(object) = value.as_object_mut() else {
         return;
     };
-    let Some(object) = value.as_object_mut() else {
+    let Some(known) = &schema.properties else {
+        check_map(schema, object, path, problems);
         return;
     };
     // As the API server does for fields that are not nullable.
@@ -148,6 +150,46 @@ fn check_object(schema: &JSONSchemaProps, value: &mut Value, path: &str, problem
         }
         if let Some(value) = object.get_mut(name) {
             check(schema, value, &format!("{path}.{name}"), problems);
+        }
+    }
+}
+
+/// Items of a set, or what identifies items of a map, may stand once only.
+fn check_unique(schema: &JSONSchemaProps, items: &[Value], path: &str, problems: &mut Vec<SchemaProblem>) {
+    let identity: &dyn Fn(&Value) -> Option<String> = match schema.x_kubernetes_list_type.as_deref() {
+        Some("set") => &|item| Some(item.to_string()),
+        Some("map") => &|item| {
+            let keys = schema.x_kubernetes_list_map_keys.iter().flatten();
+            keys.map(|key| Some(item.get(key)?.to_string()))
+                .collect::<Option<Vec<_>>>()
+                .map(|key| key.join(", "))
+        },
+        _ => return,
+    };
+    let mut seen = BTreeSet::new();
+    for (index, item) in items.iter().enumerate() {
+        if let Some(key) = identity(item)
+            && !seen.insert(key.clone())
+        {
+            let message = format!("has {key} a second time; each may stand once only");
+            problems.push(SchemaProblem { path: format!("{path}[{index}]"), reason: "Duplicate", message });
+        }
+    }
+}
+
+fn check_map(
+    schema: &JSONSchemaProps,
+    map: &mut Map<String, Value>,
+    path: &str,
+    problems: &mut Vec<SchemaProblem>,
+) {
+    if let Some(max) = schema.max_properties.filter(|max| map.len() > usize::try_from(*max).unwrap_or(0)) {
+        let message = format!("has {} entries; at most {max} are allowed", map.len());
+        problems.push(SchemaProblem { path: path.into(), reason: "WrongValue", message });
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(schema)) = &schema.additional_properties {
+        for (key, value) in map {
+            check(schema, value, &format!("{path}[{key}]"), problems);
         }
     }
 }

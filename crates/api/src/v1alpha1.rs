@@ -1,6 +1,8 @@
 //! Version `v1alpha1`.
 
+#[expect(clippy::duplicated_attributes, reason = "columns have the same type")]
 mod access;
+mod bounds;
 mod server;
 mod server_parts;
 mod status;
@@ -53,12 +55,12 @@ pub enum PolicyDecision {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ServerReference {
     /// Name of the MCPServer.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub name: String,
     /// Its namespace; by default that of the referring object. Another one counts only if the server lists the
     /// referring object's namespace in `acceptedNamespaces`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub namespace: Option<String>,
 }
 
@@ -68,15 +70,15 @@ pub struct ServerReference {
 pub struct SubjectRef {
     /// The person.
     #[serde(default, rename = "humanID", skip_serializing_if = "String::is_empty")]
-    #[schemars(length(max = 256))]
+    #[schemars(length(max = 256), regex(pattern = r"^[^\x00-\x1f\x7f]*$"))]
     pub human_id: String,
     /// The agent.
     #[serde(default, rename = "agentID", skip_serializing_if = "String::is_empty")]
-    #[schemars(length(max = 256))]
+    #[schemars(length(max = 256), regex(pattern = r"^[^\x00-\x1f\x7f]*$"))]
     pub agent_id: String,
     /// The team.
     #[serde(default, rename = "teamID", skip_serializing_if = "String::is_empty")]
-    #[schemars(length(max = 128))]
+    #[schemars(length(max = 128), regex(pattern = r"^[^\x00-\x1f\x7f]*$"))]
     pub team_id: String,
 }
 
@@ -84,9 +86,9 @@ pub struct SubjectRef {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SecretKeyRef {
     /// Name of the Secret.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub name: String,
     /// Key within it.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._A-Za-z0-9]+$"))]
     pub key: String,
 }

@@ -46,6 +46,8 @@ pub fn resolve_server(server: &v1::MCPServer, settings: &Settings) -> (policy::S
         let message = "tokens are not verified by this gateway, so every call is denied; use `header` behind an edge that verifies them";
         problems.push(Problem::warning("spec.auth.mode", "TokensNotVerified", message));
     }
+    unused(spec, &mut problems);
+    canary(spec, &mut problems);
     let resolved = policy::ServerPolicy {
         route: id.to_string(),
         team_id: spec.team_id.clone(),
@@ -107,6 +109,39 @@ fn auth(spec: &v1::MCPServerSpec) -> policy::Auth {
         } else {
             given.token_header.to_ascii_lowercase()
         },
+    }
+}
+
+/// Fields that were given a meaning elsewhere, and have none here.
+fn unused(spec: &v1::MCPServerSpec, problems: &mut Vec<Problem>) {
+    let mut warn = |path: &str, message: &str| {
+        problems.push(Problem::warning(path, "NotUsed", format!("is not used: {message}")));
+    };
+    if let Some(analytics) = &spec.analytics {
+        if analytics.disabled || !analytics.enabled {
+            warn("spec.analytics", "every verdict is recorded");
+        }
+        if analytics.ingest_url.is_some() {
+            warn("spec.analytics.ingestURL", "events go to the platform's ingest");
+        }
+        if analytics.api_key_secret_ref.is_some() {
+            warn("spec.analytics.apiKeySecretRef", "the gateway proves who it is by its pod's own token");
+        }
+    }
+    if spec.auth.as_ref().is_some_and(|auth| auth.trust_domain.is_some()) {
+        warn("spec.auth.trustDomain", "client certificates are not read");
+    }
+}
+
+fn canary(spec: &v1::MCPServerSpec, problems: &mut Vec<Problem>) {
+    let rollout = spec.rollout.as_ref().filter(|rollout| rollout.strategy == v1::RolloutStrategy::Canary);
+    let Some(canary) = rollout.and_then(|rollout| rollout.canary_replicas) else { return };
+    if canary >= spec.replicas {
+        let message = format!(
+            "is {canary} of {} replicas, which leaves none for the promoted version; raise spec.replicas",
+            spec.replicas
+        );
+        problems.push(Problem::warning("spec.rollout.canaryReplicas", "CanaryTooLarge", message));
     }
 }
 

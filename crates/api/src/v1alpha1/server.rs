@@ -21,6 +21,7 @@ use super::{
     shortname = "mcps",
     category = "mcp",
     namespaced,
+    doc = "One MCP server: how it runs, where it is reached, and how calls to it are governed.",
     status = "MCPServerStatus",
     derive = "PartialEq",
     scale(spec_replicas_path = ".spec.replicas", status_replicas_path = ".status.replicas", label_selector_path = ".status.selector"),
@@ -32,18 +33,19 @@ use super::{
     printcolumn(name = "Enforced", json_path = ".status.enforced", type_ = "string"),
     printcolumn(name = "Reason", json_path = ".status.reason", type_ = "string"),
     printcolumn(name = "Age", json_path = ".metadata.creationTimestamp", type_ = "date"),
-    validation = Rule::new("!has(self.spec.analytics) || (has(self.spec.analytics.enabled) && !self.spec.analytics.enabled) || (has(self.spec.analytics.disabled) && self.spec.analytics.disabled) || (has(self.spec.gateway) && self.spec.gateway.enabled)")
-        .message("spec.analytics: analytics come from the gateway; set spec.gateway.enabled or remove analytics"),
-    validation = Rule::new("!has(self.spec.gateway) || !self.spec.gateway.enabled || self.spec.gateway.port != self.spec.port")
-        .message("spec.gateway.port: must differ from spec.port"),
-    validation = Rule::new("!has(self.spec.rollout) || self.spec.rollout.strategy != 'Canary' || (has(self.spec.rollout.canaryReplicas) && self.spec.rollout.canaryReplicas > 0 && self.spec.rollout.canaryReplicas < self.spec.replicas)")
-        .message("spec.rollout.canaryReplicas: a canary needs more than 0 and fewer than spec.replicas"),
-    validation = Rule::new("!has(self.spec.tools) || self.spec.tools.all(t, self.spec.tools.exists_one(o, o.name == t.name))")
-        .message("spec.tools: each tool may stand once only"),
-    validation = Rule::new("!has(self.spec.auth) || self.spec.auth.mode != 'oauth' || (has(self.spec.auth.issuerURL) && self.spec.auth.issuerURL != '')")
-        .message("spec.auth.issuerURL: auth.mode oauth needs an issuer"),
-    validation = Rule::new("!has(self.spec.publicPathPrefix) || self.spec.publicPathPrefix.matches('[^/]')")
-        .message("spec.publicPathPrefix: needs at least one character other than a slash")
+    // Checked until the object has a status: names cannot change, and one that is older than the rule must stay usable.
+    validation = Rule::new("has(self.status) || (self.metadata.name.size() <= 63 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$'))")
+        .message("metadata.name: becomes the name of a Service: at most 63 lower-case letters, digits and `-`, beginning with a letter and not ending with `-`")
+)]
+#[x_kube(
+    validation = Rule::new("!has(self.analytics) || (has(self.analytics.enabled) && !self.analytics.enabled) || (has(self.analytics.disabled) && self.analytics.disabled) || (has(self.gateway) && self.gateway.enabled)")
+        .message("analytics come from the gateway; set spec.gateway.enabled or remove analytics").field_path(".analytics"),
+    validation = Rule::new("!has(self.gateway) || !self.gateway.enabled || self.gateway.port != self.port")
+        .message("must differ from spec.port").field_path(".gateway.port"),
+    validation = Rule::new("!has(self.gateway) || !self.gateway.enabled || !(self.port in [9901, 15021])")
+        .message("is a port of the gateway's own (9901 and 15021 are); choose another").field_path(".port"),
+    validation = Rule::new("!has(self.rollout) || self.rollout.strategy != 'Canary' || has(self.rollout.canaryReplicas)")
+        .message("is missing; a canary needs at least 1").field_path(".rollout.canaryReplicas")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct MCPServerSpec {
@@ -56,20 +58,25 @@ pub struct MCPServerSpec {
     #[schemars(length(max = 1024))]
     pub description: String,
     /// Container image.
-    #[schemars(length(min = 1, max = 512))]
+    #[schemars(length(min = 1, max = 512), regex(pattern = r"^\S+$"))]
     pub image: String,
     /// Tag, where the image names neither tag nor digest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128), regex(pattern = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"))]
     pub image_tag: Option<String>,
     /// Registry that takes the place of the image's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253), regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9.:/_-]*$"))]
     pub registry_override: Option<String>,
     /// Pull from the platform's own registry.
     #[serde(default)]
     pub use_provisioned_registry: bool,
     /// Secrets to pull with.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16))]
+    #[schemars(
+        length(max = 16),
+        inner(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))
+    )]
     pub image_pull_secrets: Vec<String>,
     /// Pods.
     #[serde(default = "default_replicas")]
@@ -86,20 +93,25 @@ pub struct MCPServerSpec {
     /// Path at which it is reached; by default `/{name}/mcp`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256), regex(pattern = r"^/"))]
+    #[x_kube(validation = Rule::new("!self.startsWith('/.')").message("must not begin with `/.`; such paths are the gateway's own"))]
     pub ingress_path: Option<String>,
     /// Host at which it is reached; none: any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?$"))]
     pub ingress_host: Option<String>,
     /// Reached at `/{publicPathPrefix}/mcp`; wins over `ingressPath`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
+    #[x_kube(validation = Rule::new("self.matches('[^/]')").message("needs at least one character other than a slash"))]
+    #[x_kube(validation = Rule::new("!self.matches('^/*[.]')").message("must not begin with a dot; such paths are the gateway's own"))]
     pub public_path_prefix: Option<String>,
     /// Class of the Ingress.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub ingress_class: Option<String>,
     /// Annotations of the Ingress.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "super::bounds::annotations")]
     pub ingress_annotations: BTreeMap<String, String>,
     /// Resources of the server's container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -123,18 +135,22 @@ pub struct MCPServerSpec {
     /// Tools that may be called at all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 512))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub tools: Vec<ToolConfig>,
     /// Prompts that may be used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 512))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub prompts: Vec<InventoryItem>,
     /// Resources that may be read: URIs, in which `{x}` stands for one path segment and a trailing `*` for any rest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 512))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub mcp_resources: Vec<InventoryItem>,
     /// Tools that may run as tasks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 512))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub tasks: Vec<InventoryItem>,
     /// Where identity comes from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -156,7 +172,11 @@ pub struct MCPServerSpec {
     pub rollout: Option<RolloutConfig>,
     /// Namespaces whose grants and sessions may name this server, beside its own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64))]
+    #[schemars(
+        length(max = 64),
+        inner(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))
+    )]
+    #[x_kube(merge_strategy = ListMerge::Set)]
     pub accepted_namespaces: Vec<String>,
     /// Form of a denial.
     #[serde(default)]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -69,6 +70,7 @@ pub struct ToolConfig {
     pub risk_level: Option<TrustLevel>,
     /// Free labels.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "super::bounds::labels")]
     pub labels: BTreeMap<String, String>,
 }
 
@@ -84,6 +86,7 @@ pub struct InventoryItem {
     pub description: String,
     /// Free labels.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "super::bounds::labels")]
     pub labels: BTreeMap<String, String>,
 }
 
@@ -101,8 +104,10 @@ pub enum AuthMode {
 }
 
 /// Identity.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.mode != 'oauth' || (has(self.issuerURL) && self.issuerURL != '')")
+    .message("is missing; mode oauth needs an issuer").field_path(".issuerURL"))]
 pub struct AuthConfig {
     /// `header`: as the request's headers say, which an edge before the gateway must have verified. `none`: nobody is
     /// identified, and no grant matches. `oauth`: verified tokens.
@@ -235,6 +240,7 @@ pub struct GatewayConfig {
     pub enabled: bool,
     /// Image of the gateway; by default the platform's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512), regex(pattern = r"^\S+$"))]
     pub image: Option<String>,
     /// Port that the gateway listens on.
     #[serde(default = "default_gateway_port")]
@@ -327,11 +333,18 @@ pub struct RolloutConfig {
     pub max_surge: Option<String>,
     /// Pods of the new version beside the old.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
     pub canary_replicas: Option<i32>,
 }
 
 /// Compute resources.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(
+    validation = Rule::new("!has(self.requests) || !has(self.limits) || !has(self.requests.cpu) || !has(self.limits.cpu) || quantity(self.requests.cpu).compareTo(quantity(self.limits.cpu)) <= 0")
+        .message("must not exceed limits.cpu").field_path(".requests.cpu"),
+    validation = Rule::new("!has(self.requests) || !has(self.limits) || !has(self.requests.memory) || !has(self.limits.memory) || quantity(self.requests.memory).compareTo(quantity(self.limits.memory)) <= 0")
+        .message("must not exceed limits.memory").field_path(".requests.memory")
+)]
 pub struct ResourceRequirements {
     /// What is reserved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -346,9 +359,11 @@ pub struct ResourceRequirements {
 pub struct ResourceList {
     /// Processor time, as `100m`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = r"^[0-9]+(\.[0-9]+)?([numkMGTPE]|[KMGTPE]i|e[0-9]+)?$"))]
     pub cpu: Option<String>,
     /// Memory, as `64Mi`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = r"^[0-9]+(\.[0-9]+)?([numkMGTPE]|[KMGTPE]i|e[0-9]+)?$"))]
     pub memory: Option<String>,
 }
 
@@ -356,9 +371,10 @@ pub struct ResourceList {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EnvVar {
     /// Its name.
-    #[schemars(length(min = 1, max = 256))]
+    #[schemars(length(min = 1, max = 256), regex(pattern = r"^[-._A-Za-z][-._A-Za-z0-9]*$"))]
     pub name: String,
     /// Its value.
+    #[schemars(length(max = 32768))]
     pub value: String,
 }
 
@@ -367,7 +383,7 @@ pub struct EnvVar {
 #[serde(rename_all = "camelCase")]
 pub struct SecretEnvVar {
     /// Its name.
-    #[schemars(length(min = 1, max = 256))]
+    #[schemars(length(min = 1, max = 256), regex(pattern = r"^[-._A-Za-z][-._A-Za-z0-9]*$"))]
     pub name: String,
     /// Where its value is.
     pub secret_key_ref: SecretKeyRef,
