@@ -12,6 +12,8 @@ mod metrics;
 pub mod render;
 mod revisions;
 mod standalone;
+#[expect(dead_code, reason = "the Kubernetes source runs it")]
+mod status;
 mod targets;
 mod watch;
 

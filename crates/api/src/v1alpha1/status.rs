@@ -40,6 +40,9 @@ pub struct MCPServerStatus {
     /// On how many proxies the newest policy is enforced, as `3/3`: always of those that are connected now.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub enforced: String,
+    /// Revision of the policy that every proxy enforced last.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub enforced_revision: String,
     /// Why it is not as wanted, in a word.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub reason: String,
