@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::client::ApiArgs;
+use crate::doctor::DoctorArgs;
+use crate::install::InstallArgs;
 use crate::up::UpArgs;
 
 /// Governed MCP on Envoy.
@@ -25,6 +27,11 @@ pub(crate) enum Command {
     Ingest(sallyport_ingest::Args),
     /// Runs the control API alone.
     ControlApi(sallyport_control_api::Args),
+    /// Installs everything into a Kubernetes cluster, and waits until it is ready.
+    Install(InstallArgs),
+    /// Tells what is wrong with an installation in Kubernetes, and what to do about it. Ends with 1 if anything does not
+    /// work.
+    Doctor(DoctorArgs),
     /// Manifests.
     #[command(subcommand)]
     Policy(PolicyCommand),

@@ -12,7 +12,7 @@ use crate::args::{
     Command, EventsArgs, ExplainArgs, GrantCommand, Named, PolicyCommand, ServerCommand, SessionCommand,
 };
 use crate::client::{ApiArgs, Client};
-use crate::{check, up};
+use crate::{check, doctor, install, up};
 
 /// A call that would be denied.
 const DENIED: u8 = 2;
@@ -31,6 +31,8 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::ControlApi(args) => {
             process("control-api", |shutdown| sallyport_control_api::run(args, shutdown)).await?;
         }
+        Command::Install(args) => return install::run(args).await,
+        Command::Doctor(args) => return doctor::run(args).await,
         Command::Policy(PolicyCommand::Check { path }) => return check::run(&path),
         Command::Server(ServerCommand::List(args)) => servers(&args).await?,
         Command::Grant(command) => return grant(command).await,

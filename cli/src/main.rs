@@ -4,6 +4,8 @@ mod args;
 mod check;
 mod client;
 mod commands;
+mod doctor;
+mod install;
 mod up;
 
 use std::process::ExitCode;

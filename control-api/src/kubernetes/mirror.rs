@@ -187,3 +187,106 @@ fn typed(kind: Kind, object: DynamicObject) -> Result<Object, String> {
         std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn session(name: &str, version: u64, trust: &str) -> DynamicObject {
+        serde_json::from_value(json!({
+            "apiVersion": "mcpruntime.org/v1alpha1", "kind": "MCPAgentSession",
+            "metadata": { "namespace": "ns", "name": name, "resourceVersion": version.to_string() },
+            "spec": { "serverRef": { "name": "s" }, "subject": { "humanID": "h" }, "consentedTrust": trust },
+        }))
+        .unwrap()
+    }
+
+    fn whole(sessions: Vec<DynamicObject>) -> Mirror {
+        let mut mirror = Mirror::default();
+        for kind in Kind::ALL {
+            mirror.begin(kind);
+        }
+        sessions.into_iter().for_each(|object| mirror.tell(Kind::Session, object));
+        Kind::ALL.into_iter().for_each(|kind| mirror.finish(kind));
+        mirror
+    }
+
+    fn names(mirror: &Mirror) -> Vec<String> {
+        mirror.view().unwrap().list(Kind::Session).map(|(id, _)| id.name.clone()).collect()
+    }
+
+    fn version_of(mirror: &Mirror, name: &str) -> Option<String> {
+        mirror.version_of(&(Kind::Session, ObjectId::new("ns", name)))
+    }
+
+    #[test]
+    fn nothing_is_told_before_every_kind_is_known() {
+        let mut mirror = Mirror::default();
+        mirror.begin(Kind::Session);
+        mirror.tell(Kind::Session, session("a", 1, "low"));
+        mirror.finish(Kind::Session);
+        assert!(matches!(mirror.view(), Err(ResourceError::Unavailable(_))));
+        assert_eq!(names(&whole(vec![session("a", 1, "low")])), ["a"]);
+    }
+
+    #[test]
+    fn an_object_never_goes_back() {
+        let mut mirror = whole(vec![session("a", 5, "low")]);
+        mirror.write(Kind::Session, session("a", 9, "high"));
+        mirror.tell(Kind::Session, session("a", 7, "medium"));
+        assert_eq!(version_of(&mirror, "a").as_deref(), Some("9"));
+        mirror.remove(Kind::Session, &session("a", 12, "high"));
+        // A write that was answered late.
+        mirror.write(Kind::Session, session("a", 11, "high"));
+        assert_eq!(version_of(&mirror, "a"), None);
+    }
+
+    #[test]
+    fn a_watch_that_begins_anew_forgets_what_is_gone_and_keeps_what_was_written_meanwhile() {
+        let mut mirror = whole(vec![session("a", 1, "low"), session("b", 2, "low")]);
+        mirror.begin(Kind::Session);
+        mirror.tell(Kind::Session, session("b", 2, "low"));
+        mirror.write(Kind::Session, session("c", 8, "low"));
+        assert_eq!(names(&mirror), ["a", "b", "c"], "nothing goes before the list is whole");
+        mirror.finish(Kind::Session);
+        assert_eq!(names(&mirror), ["b", "c"]);
+    }
+
+    #[test]
+    fn an_object_that_fits_no_type_is_a_problem_and_blocks_no_other() {
+        let mut broken = session("a", 3, "low");
+        broken.data["spec"]["consentedTrust"] = "utter".into();
+        let mut mirror = whole(vec![broken, session("b", 2, "low")]);
+        assert_eq!(names(&mirror), ["b"]);
+        assert_eq!(mirror.view().unwrap().problems[0].object, "MCPAgentSession ns/a");
+        mirror.tell(Kind::Session, session("a", 4, "low"));
+        assert!(mirror.view().unwrap().problems.is_empty());
+        assert_eq!(names(&mirror), ["a", "b"]);
+    }
+
+    #[test]
+    fn a_view_stays_as_it_was_and_shares_what_did_not_change() {
+        let mut mirror = whole(vec![session("a", 1, "low"), session("b", 2, "low")]);
+        let before = mirror.view().unwrap();
+        mirror.tell(Kind::Session, session("a", 3, "high"));
+        let after = mirror.view().unwrap();
+        let of = |view: &View, name: &str| {
+            Arc::as_ptr(view.objects.get(&(Kind::Session, ObjectId::new("ns", name))).unwrap())
+        };
+        assert_ne!(of(&before, "a"), of(&after, "a"));
+        assert_eq!(of(&before, "b"), of(&after, "b"));
+    }
+
+    #[test]
+    fn a_watch_that_failed_lately_is_told() {
+        let mut mirror = whole(vec![]);
+        let now = Instant::now();
+        mirror.fail(Kind::Grant, "refused".into(), now);
+        assert!(mirror.trouble(now).unwrap().contains("MCPAccessGrant"));
+        assert_eq!(mirror.trouble(now + RECENT), None);
+        mirror.finish(Kind::Grant);
+        assert_eq!(mirror.trouble(now), None);
+    }
+}

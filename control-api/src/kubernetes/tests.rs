@@ -126,8 +126,13 @@ async fn switches_are_thrown_and_stay(cluster: &Cluster) {
         })
         .await;
     // A spec that does not name the switch leaves it as it is.
-    let applied = world.post("/api/v1/runtime/sessions", session("sess-1", "high")).await;
-    assert_eq!(applied.at("/session/revoked"), &json!(true), "{}", applied.body);
+    let mut same = session("sess-1", "medium");
+    same["expiresAt"] = "2099-12-31T23:59:00Z".into();
+    let applied = world.post("/api/v1/runtime/sessions", same).await;
+    assert_eq!((applied.at("/change"), applied.at("/session/revoked")), (&json!("unchanged"), &json!(true)));
+    let raised = world.post("/api/v1/runtime/sessions", session("sess-1", "high")).await;
+    let why = raised.error(400, "invalid_request_body").to_string();
+    assert!(why.contains("a revoked session stays as it is"), "the rule of the API server is told: {why}");
     let lifted = world.call("POST", &format!("{at}/unrevoke"), None).await;
     assert_eq!(lifted.at("/session/revoked"), &json!(false), "{}", lifted.body);
     let disabled = world
