@@ -173,7 +173,7 @@ async fn a_change_is_a_span_with_its_way_to_the_proxies() {
 }
 
 async fn emit(address: SocketAddr, folder: &Path) {
-    let ca = Certificate::from_pem(std::fs::read(folder.join("ca.pem")).expect("there"));
+    let ca = Certificate::from_pem(std::fs::read(folder.join("ca.crt")).expect("there"));
     let tls = ClientTlsConfig::new().ca_certificate(ca).domain_name(tls::SERVER_NAME);
     let endpoint = Endpoint::from_shared(format!("https://{address}")).expect("an address");
     let channel = endpoint.tls_config(tls).expect("usable").connect().await.expect("connects");

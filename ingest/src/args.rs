@@ -15,12 +15,16 @@ pub struct Args {
     /// File of the event store.
     #[arg(long)]
     pub db: PathBuf,
-    /// Folder with server.pem and server.key.
+    /// Folder with tls.crt and tls.key; read anew when they change.
     #[arg(long)]
     pub tls_dir: PathBuf,
     /// File of proxy names by token digest.
-    #[arg(long)]
-    pub tokens: PathBuf,
+    #[arg(long, required_unless_present = "kubernetes")]
+    pub tokens: Option<PathBuf>,
+    /// Proxies are pods of the cluster that this process is in: their service accounts' tokens are checked by its API
+    /// server, and each may bring events of its own server only.
+    #[arg(long, env = "SALLYPORT_KUBERNETES", conflicts_with = "tokens")]
+    pub kubernetes: bool,
     /// Largest store, in megabytes; beyond it the oldest events go.
     #[arg(long, default_value_t = 4096)]
     pub max_megabytes: u64,

@@ -4,6 +4,7 @@ use prost::Message;
 use sallyport_audit_proto::chain::{Head, Link, Verifier};
 use sallyport_audit_proto::v1::{AuditEvent, EmitRequest};
 use sallyport_event_store::{ChainName, Finding, StoredEvent};
+use sallyport_runtime::identity::Identity;
 
 /// A batch, checked.
 #[derive(Debug)]
@@ -18,26 +19,50 @@ pub(crate) struct Checked {
     pub(crate) head: Head,
 }
 
-/// Event `index` is none.
-#[derive(Debug, thiserror::Error)]
-#[error("events[{index}] is not a sallyport.audit.v1.AuditEvent with a sequence: {reason}")]
-pub(crate) struct NotAnEvent {
-    index: usize,
-    reason: String,
+/// Why a batch is refused whole.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refused {
+    /// An event is none.
+    #[error("events[{index}] is not a sallyport.audit.v1.AuditEvent with a sequence: {reason}")]
+    NotAnEvent {
+        /// Its place in the batch.
+        index: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// An event is of a server that the caller does not speak for.
+    #[error("events[{index}] is of server `{server}`; the token speaks for another one")]
+    AnotherServer {
+        /// Its place in the batch.
+        index: usize,
+        /// The server that it names, as `namespace/name`.
+        server: String,
+    },
 }
 
-/// Checks `request` against `head`, where the chain stands; none: it is new. `nanos` since 1970 is now.
-pub(crate) fn check(request: EmitRequest, head: Option<Head>, nanos: u64) -> Result<Checked, NotAnEvent> {
+/// Checks `request` of `caller` against `head`, where the chain stands; none: it is new. `nanos` since 1970 is now.
+pub(crate) fn check(
+    request: EmitRequest,
+    caller: &Identity,
+    head: Option<Head>,
+    nanos: u64,
+) -> Result<Checked, Refused> {
     let chain = ChainName { proxy: request.proxy, worker: request.worker, epoch: request.epoch };
     let mut verifier =
         head.map_or_else(|| Verifier::begin(&chain.proxy, chain.worker, chain.epoch), Verifier::from);
     let mut checked =
         Checked { events: Vec::new(), findings: Vec::new(), duplicates: 0, head: verifier.head() };
     for (index, bytes) in request.events.into_iter().enumerate() {
-        let not_an_event = |reason: String| NotAnEvent { index, reason };
+        let not_an_event = |reason: String| Refused::NotAnEvent { index, reason };
         let event = AuditEvent::decode(bytes.as_slice()).map_err(|error| not_an_event(error.to_string()))?;
         if event.seq == 0 {
             return Err(not_an_event("seq is 0".into()));
+        }
+        // A request that could not be read names no server, and speaks for none.
+        let names_none = event.namespace.is_empty() && event.server.is_empty();
+        if !names_none && !caller.covers(&event.namespace, &event.server) {
+            let server = format!("{}/{}", event.namespace, event.server);
+            return Err(Refused::AnotherServer { index, server });
         }
         let mut find = |event_type, from, to| {
             checked.findings.push(Finding { chain: chain.clone(), event_type, from, to, nanos });
@@ -64,6 +89,10 @@ mod tests {
 
     use super::*;
 
+    fn anybody() -> Identity {
+        Identity { proxy: "p".into(), server: None }
+    }
+
     fn event(seq: u64, prev_hash: [u8; 32]) -> Vec<u8> {
         AuditEvent { seq, prev_hash: prev_hash.to_vec(), ..AuditEvent::default() }.encode_to_vec()
     }
@@ -76,8 +105,8 @@ mod tests {
     fn a_batch_sent_again_with_more_stores_only_what_is_new() {
         let first = event(1, chain::genesis("p", 1, 2));
         let second = event(2, chain::hash(&first));
-        let one = check(request(vec![first.clone()]), None, 0).unwrap();
-        let two = check(request(vec![first, second]), Some(one.head), 0).unwrap();
+        let one = check(request(vec![first.clone()]), &anybody(), None, 0).unwrap();
+        let two = check(request(vec![first, second]), &anybody(), Some(one.head), 0).unwrap();
         assert_eq!((two.duplicates, two.events.len(), two.findings.len()), (1, 1, 0));
         assert_eq!(two.head.seq, 2);
     }
@@ -87,7 +116,7 @@ mod tests {
         let first = event(1, chain::genesis("p", 1, 2));
         let fourth = event(4, [9; 32]);
         let fifth = event(5, [9; 32]);
-        let checked = check(request(vec![first, fourth, fifth]), None, 0).unwrap();
+        let checked = check(request(vec![first, fourth, fifth]), &anybody(), None, 0).unwrap();
         let found: Vec<_> = checked.findings.iter().map(|f| (f.event_type, f.from, f.to)).collect();
         assert_eq!(found, [("audit.gap", 2, 3), ("audit.broken", 5, 5)]);
         assert_eq!(checked.events.len(), 3, "what arrived is kept all the same");
@@ -95,7 +124,26 @@ mod tests {
 
     #[test]
     fn a_batch_with_something_else_in_it_is_refused_whole() {
-        let error = check(request(vec![event(1, [0; 32]), vec![0xff]]), None, 0).unwrap_err();
+        let error = check(request(vec![event(1, [0; 32]), vec![0xff]]), &anybody(), None, 0).unwrap_err();
         assert!(error.to_string().starts_with("events[1]"));
+    }
+
+    #[test]
+    fn a_proxy_of_one_server_brings_events_of_that_server_or_of_none() {
+        let caller = Identity { proxy: "a/pod".into(), server: Some("a/payments".into()) };
+        let of = |namespace: &str, server: &str| {
+            let event = AuditEvent {
+                seq: 1,
+                namespace: namespace.into(),
+                server: server.into(),
+                ..AuditEvent::default()
+            };
+            check(request(vec![event.encode_to_vec()]), &caller, None, 0).map(|checked| checked.events.len())
+        };
+        assert_eq!([of("a", "payments"), of("", "")], [Ok(1), Ok(1)]);
+        for (namespace, server) in [("a", "other"), ("b", "payments"), ("", "payments"), ("a", "")] {
+            let refused = Refused::AnotherServer { index: 0, server: format!("{namespace}/{server}") };
+            assert_eq!(of(namespace, server), Err(refused));
+        }
     }
 }

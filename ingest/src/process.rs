@@ -9,12 +9,12 @@ use sallyport_audit_proto::chain::Head;
 use sallyport_audit_proto::v1::audit_ingest_server::AuditIngestServer;
 use sallyport_event_store::{Embedded, EventSink, Limits};
 use sallyport_runtime::admin::{self, Readiness};
-use sallyport_runtime::tls::TlsFiles;
+use sallyport_runtime::identity::{Authenticate, TokenReviews};
+use sallyport_runtime::tls::{GRPC, Served, TlsFiles, TlsListener};
 use sallyport_runtime::tokens::Tokens;
 use tokio::sync::Mutex;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Server, ServerTlsConfig};
+use tonic::transport::Server;
 
 use crate::args::Args;
 use crate::metrics::Metrics;
@@ -24,6 +24,9 @@ use crate::service::Ingest;
 const MAX_BATCH: usize = 8 << 20;
 /// Batches of one connection at work at once.
 const CONCURRENT: usize = 64;
+
+/// A proxy that is gone without a word is noticed after this.
+const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// Runs until `shutdown`.
 ///
@@ -45,24 +48,38 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
     let readiness = Readiness::default();
     let service = Ingest {
         sink: store,
-        tokens: Tokens::open(&args.tokens).context("tokens of proxies")?,
+        proxies: proxies(&args).await?,
         metrics: Metrics::register(&mut registry),
         readiness: readiness.clone(),
         heads: Mutex::new(heads),
     };
-    let identity = TlsFiles::within(&args.tls_dir).identity().context("certificate of the ingest")?;
+    let files = TlsFiles::within(&args.tls_dir);
+    let certificate = Served::from_files(&files).context("certificate of the ingest")?;
     let listener = tokio::net::TcpListener::bind(args.listen)
         .await
         .with_context(|| format!("cannot listen on {}", args.listen))?;
+    let incoming = TlsListener::new(listener, certificate.config(GRPC)?)?.into_stream();
     let grpc = Server::builder()
-        .tls_config(ServerTlsConfig::new().identity(identity))?
+        .http2_keepalive_interval(Some(KEEPALIVE))
         .concurrency_limit_per_connection(CONCURRENT)
         .add_service(AuditIngestServer::new(service).max_decoding_message_size(MAX_BATCH))
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), shutdown.clone().cancelled_owned());
+        .serve_with_incoming_shutdown(incoming, shutdown.clone().cancelled_owned());
     readiness.set(true);
     let admin = admin::serve(args.admin, registry, readiness, axum::Router::new(), shutdown.clone());
     tokio::select! {
         result = grpc => result.context("gRPC server"),
         result = admin => result.with_context(|| format!("admin server on {}", args.admin)),
+        () = certificate.follow_files(files) => Ok(()),
+    }
+}
+
+/// Who tells what a bearer token is worth.
+async fn proxies(args: &Args) -> anyhow::Result<Arc<dyn Authenticate>> {
+    match &args.tokens {
+        Some(tokens) => Ok(Arc::new(Tokens::open(tokens).context("tokens of proxies")?)),
+        None => {
+            let reviews = TokenReviews::of_this_cluster().await;
+            Ok(Arc::new(reviews.context("no API server: run in a cluster, or set KUBECONFIG")?))
+        }
     }
 }

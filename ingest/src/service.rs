@@ -9,13 +9,13 @@ use sallyport_audit_proto::v1::audit_ingest_server::AuditIngest;
 use sallyport_audit_proto::v1::{EmitRequest, EmitResponse};
 use sallyport_event_store::{ChainName, EventSink};
 use sallyport_runtime::admin::Readiness;
+use sallyport_runtime::identity::{AuthError, Authenticate, Identity};
 use sallyport_runtime::telemetry::continue_trace;
-use sallyport_runtime::tokens::Tokens;
 use tokio::sync::Mutex;
 use tonic::{Request, Response, Status};
 use tracing::Instrument;
 
-use crate::check::check;
+use crate::check::{Refused, check};
 use crate::metrics::Metrics;
 
 /// Most events of one batch.
@@ -24,7 +24,7 @@ const MAX_EVENTS: usize = 8192;
 /// Takes batches.
 pub(crate) struct Ingest<S> {
     pub(crate) sink: S,
-    pub(crate) tokens: Tokens,
+    pub(crate) proxies: Arc<dyn Authenticate>,
     pub(crate) metrics: Metrics,
     pub(crate) readiness: Readiness,
     /// Where each chain stands. A chain's batches are stored one after the other.
@@ -33,28 +33,40 @@ pub(crate) struct Ingest<S> {
 
 impl<S: EventSink> Ingest<S> {
     /// The caller is the proxy that it says it is.
-    fn authenticate(&self, request: &Request<EmitRequest>) -> Result<(), Status> {
+    async fn authenticate(&self, request: &Request<EmitRequest>) -> Result<Identity, Status> {
         let token = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
         let token = token.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
-        let known = self.tokens.proxy(token.trim());
         let claimed = &request.get_ref().proxy;
-        match known {
-            Some(proxy) if proxy == *claimed => Ok(()),
-            Some(proxy) => {
-                tracing::warn!(%proxy, %claimed, "batch refused: it names another proxy");
+        match self.proxies.authenticate(token.trim()).await {
+            Ok(caller) if caller.proxy == *claimed => Ok(caller),
+            Ok(caller) => {
+                tracing::warn!(proxy = caller.proxy, %claimed, "batch refused: it names another proxy");
                 Err(Status::permission_denied("the token belongs to another proxy than the batch names"))
             }
-            None => Err(Status::unauthenticated("a proxy's bearer token is needed")),
+            Err(AuthError::Unknown) => Err(Status::unauthenticated("a proxy's bearer token is needed")),
+            Err(AuthError::Unavailable(reason)) => {
+                tracing::warn!(%claimed, reason, "batch put off: its token cannot be checked");
+                Err(Status::unavailable("the token cannot be checked now; send the batch again"))
+            }
         }
     }
 
-    async fn store(&self, request: EmitRequest) -> Result<EmitResponse, Status> {
+    fn refused(&self, caller: &Identity, error: &Refused) -> Status {
+        self.metrics.refused.inc();
+        tracing::warn!(proxy = caller.proxy, %error, "batch refused");
+        match error {
+            Refused::NotAnEvent { .. } => Status::invalid_argument(error.to_string()),
+            Refused::AnotherServer { .. } => Status::permission_denied(error.to_string()),
+        }
+    }
+
+    async fn store(&self, request: EmitRequest, caller: &Identity) -> Result<EmitResponse, Status> {
         let name = ChainName { proxy: request.proxy.clone(), worker: request.worker, epoch: request.epoch };
         let entry = Arc::clone(self.heads.lock().await.entry(name).or_default());
         let mut head = entry.lock().await;
         let nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_nanos());
-        let checked = check(request, *head, u64::try_from(nanos).unwrap_or(u64::MAX))
-            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let nanos = u64::try_from(nanos).unwrap_or(u64::MAX);
+        let checked = check(request, caller, *head, nanos).map_err(|error| self.refused(caller, &error))?;
         let stored = u64::try_from(checked.events.len()).unwrap_or(u64::MAX);
         for finding in &checked.findings {
             let (proxy, worker) = (&finding.chain.proxy, finding.chain.worker);
@@ -95,7 +107,7 @@ impl<S: EventSink + 'static> AuditIngest for Ingest<S> {
             self.metrics.refused.inc();
             status
         };
-        self.authenticate(&request).map_err(refused)?;
+        let caller = self.authenticate(&request).await.map_err(refused)?;
         if request.get_ref().events.len() > MAX_EVENTS {
             return Err(refused(Status::invalid_argument(format!(
                 "a batch has at most {MAX_EVENTS} events"
@@ -111,6 +123,9 @@ impl<S: EventSink + 'static> AuditIngest for Ingest<S> {
         );
         let (metadata, _, batch) = request.into_parts();
         continue_trace(&span, &metadata.into_headers());
-        self.store(batch).instrument(span).await.map(Response::new)
+        self.store(batch, &caller).instrument(span).await.map(Response::new)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,7 +16,7 @@ pub struct Args {
     /// Address of health, metrics and status.
     #[arg(long, default_value = "127.0.0.1:18002")]
     pub admin: SocketAddr,
-    /// Folder with ca.pem, server.pem and server.key.
+    /// Folder with tls.crt and tls.key; read anew when they change.
     #[arg(long)]
     pub tls_dir: PathBuf,
     /// File of proxy names by token digest.

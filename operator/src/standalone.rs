@@ -10,12 +10,11 @@ use sallyport_operator_ir::Address;
 use sallyport_operator_xds::{Admission, Admit, Service, Target, serve};
 use sallyport_resolve::Settings;
 use sallyport_runtime::admin::Readiness;
-use sallyport_runtime::tls::TlsFiles;
+use sallyport_runtime::tls::{GRPC, Served, TlsFiles, TlsListener};
 use sallyport_runtime::tokens::Tokens;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::ServerTlsConfig;
 
 use crate::admin::{self, FileProblems, Shared};
 use crate::args::Args;
@@ -58,7 +57,9 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
     // The watcher tells absolute paths, whatever it was given.
     let root = std::path::absolute(&args.config)?;
     let tokens = Tokens::open(&args.tokens).context("tokens of proxies")?;
-    let identity = TlsFiles::within(&args.tls_dir).identity().context("certificate of the control plane")?;
+    let files = TlsFiles::within(&args.tls_dir);
+    let certificate = Served::from_files(&files).context("certificate of the control plane")?;
+    let tls = certificate.config(GRPC)?;
     let digest_key = match &args.digest_key_file {
         Some(path) => std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?,
         None => Vec::new(),
@@ -76,7 +77,6 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
     let Tracked { target, underway, .. } = tracked;
     let credentials = Credentials { tokens, proxy: args.proxy.clone(), target: target.clone() };
     let service = Service::new(credentials, ttl);
-    let tls = ServerTlsConfig::new().identity(identity);
     let following = metrics.clone().follow(target, underway, || {}, shutdown.clone());
     let admin = admin::serve(args.admin, shared.clone(), registry, readiness.clone(), shutdown.clone());
     let common = Common {
@@ -97,7 +97,8 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         // Proxies that hold a good state keep it until ours is whole.
         let on = || format!("xDS server on {}", args.listen);
         let listener = TcpListener::bind(args.listen).await.with_context(on)?;
-        let xds = serve(listener, service, tls, shutdown.clone().cancelled_owned());
+        let incoming = TlsListener::new(listener, tls)?.into_stream();
+        let xds = serve(incoming, service, shutdown.clone().cancelled_owned());
         readiness.set(true);
         tracing::info!(config = %root.display(), xds = %args.listen, admin = %args.admin, "control plane ready");
         let watching = async {
@@ -112,7 +113,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
             }
         };
         tokio::select! {
-            result = xds => result.map_err(|error| anyhow::anyhow!("{}: {error}", on())),
+            result = xds => result.with_context(on),
             result = watching => result,
         }
     };
@@ -120,6 +121,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         result = governing => result,
         result = admin => result.with_context(|| format!("admin server on {}", args.admin)),
         () = following => Ok(()),
+        () = certificate.follow_files(files) => Ok(()),
         () = shutdown.cancelled() => Ok(()),
     }
 }

@@ -118,7 +118,7 @@ fn relative(path: &Path) -> PathBuf {
 }
 
 async fn channel(folder: &Path, address: SocketAddr) -> Channel {
-    let ca = Certificate::from_pem(std::fs::read(folder.join("ca.pem")).unwrap());
+    let ca = Certificate::from_pem(std::fs::read(folder.join("ca.crt")).unwrap());
     let tls = ClientTlsConfig::new().ca_certificate(ca).domain_name(tls::SERVER_NAME);
     let endpoint = Endpoint::from_shared(format!("https://{address}")).unwrap();
     endpoint.tls_config(tls).unwrap().connect().await.unwrap()

@@ -110,7 +110,7 @@ fn make_files(args: &UpArgs) -> anyhow::Result<()> {
     keep_secret::<32>(&data.join("digest-key"))?;
     let token = token_file(&absolute(args, "proxy/token")?);
     write_whole(&data.join("envoy/token.json"), token.as_bytes(), false)?;
-    let authority = authority_file(&absolute(args, "tls/ca.pem")?);
+    let authority = authority_file(&absolute(args, "tls/ca.crt")?);
     write_whole(&data.join("envoy/authority.json"), authority.as_bytes(), false)?;
     write_whole(&data.join("envoy/bootstrap.yaml"), bootstrap(args)?.as_bytes(), false)?;
     Ok(())

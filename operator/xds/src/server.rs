@@ -11,13 +11,13 @@ use envoy_types::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
 };
 use futures::Stream;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::server::TcpIncoming;
-use tonic::transport::{Server, ServerTlsConfig};
+use tonic::transport::Server;
+use tonic::transport::server::Connected;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::connection::{Behind, Connection};
@@ -110,25 +110,24 @@ impl<A: Admit> Service<A> {
     }
 }
 
-/// Serves until `shutdown` ends.
+/// Serves the connections of `incoming`, whose small messages must leave at once (`TCP_NODELAY`), until `shutdown` ends.
 ///
 /// # Errors
-/// TLS cannot be set up.
-pub async fn serve<A: Admit>(
-    listener: TcpListener,
+/// The connections fail as a whole.
+pub async fn serve<A: Admit, C>(
+    incoming: impl Stream<Item = std::io::Result<C>>,
     service: Service<A>,
-    tls: ServerTlsConfig,
     shutdown: impl Future<Output = ()>,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+) -> Result<(), tonic::transport::Error>
+where
+    C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+{
     let service = AggregatedDiscoveryServiceServer::new(service).max_decoding_message_size(MAX_REQUEST);
     Server::builder()
-        .tls_config(tls)?
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .add_service(service)
-        // A revocation is one small frame: it must not wait for a full segment.
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), shutdown)
-        .await?;
-    Ok(())
+        .serve_with_incoming_shutdown(incoming, shutdown)
+        .await
 }
 
 /// Passes at `deadline`; without one, never.

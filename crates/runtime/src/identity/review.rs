@@ -60,6 +60,14 @@ impl TokenReviews {
         }
     }
 
+    /// Asks the API server of the cluster that this process is in, or that `KUBECONFIG` names.
+    ///
+    /// # Errors
+    /// There is neither.
+    pub async fn of_this_cluster() -> Result<Self, kube::Error> {
+        Ok(Self::new(kube::Client::try_default().await?))
+    }
+
     fn cache<T>(&self, use_it: impl FnOnce(&mut Cache) -> T) -> T {
         use_it(&mut self.cache.lock().unwrap_or_else(PoisonError::into_inner))
     }
