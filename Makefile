@@ -54,6 +54,12 @@ fuzz: ## Looks for inputs that break the reader or the verdict, FUZZ_SECONDS (30
 e2e: build ## The real things from outside: Envoy, control plane, ingest, API
 	@python3 e2e/run.py
 
+PROFILE ?= dev
+.PHONY: images
+images: wasm ## Writes the images, as target/images/*.tar; for others than yourself with PROFILE=release
+	@cargo build --locked --profile $(PROFILE) -p sallyport-cli -p sallyport-sample-payments
+	@python3 images/build.py --profile $(PROFILE)
+
 .PHONY: cluster
 cluster: ## Starts a real one-node Kubernetes, and prints its kubeconfig (the first time it is built: ten minutes)
 	@scripts/setup.sh cluster >&2

@@ -37,7 +37,7 @@ python3 -c 'import venv, ensurepip' 2>/dev/null || install_packages python3-venv
 command -v openssl >/dev/null || install_packages openssl
 install_go
 # runc links with libseccomp; kube-proxy and the network plugin call nft and conntrack; an image has busybox and curl.
-node_packages=(libseccomp-dev pkg-config nftables conntrack busybox-static curl iproute2 procps)
+node_packages=(libseccomp-dev pkg-config nftables conntrack busybox-static curl ca-certificates iproute2 procps)
 if [ "$(id -u)" = 0 ]; then
     install_packages "${node_packages[@]}"
 elif [ "${1:-}" = cluster ]; then

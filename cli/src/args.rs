@@ -11,7 +11,7 @@ use crate::up::UpArgs;
 
 /// Governed MCP on Envoy.
 #[derive(Debug, Parser)]
-#[command(version, about)]
+#[command(name = "sallyport", version, about)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
