@@ -20,10 +20,13 @@ import shutil
 import subprocess
 
 from cluster import build
+from cluster import images as cluster_images
 from cluster.control_plane import ControlPlane
 from cluster.node import any_free
 from harness import until
+from images import build as our_build
 
+FIXTURES = pathlib.Path(__file__).resolve().parent / "fixtures"
 NODE, API = "a node", "an API server"
 
 
@@ -54,6 +57,8 @@ class Cluster:
         self.own = own
         self.lock = lock
         self.proxy = None
+        self.ours = {}
+        self.has_traefik = False
 
     # What is there
 
@@ -118,6 +123,27 @@ class Cluster:
             elif command:
                 subprocess.run([*command, archive], check=True)
 
+    def our_images(self):
+        """Imports the images of this project, as built last, and gives their names as manifests call them."""
+        if not self.ours:
+            for name in our_build.NAMES:
+                our_build.make(name)
+                self.load(our_build.archive(name))
+                self.ours[name] = f"{name}:{our_build.version()}"
+        return self.ours
+
+    @contextlib.contextmanager
+    def traefik(self):
+        """Host and port of a real ingress controller, for Ingresses of the class `traefik`. The first call of all builds it."""
+        manifests = FIXTURES / "traefik.yaml"
+        if not self.has_traefik:
+            self.load(cluster_images.traefik())
+            self.kubectl("apply", "-f", manifests)
+            self.has_traefik = True
+        self.kubectl("rollout", "status", "--namespace", "traefik", "deployment/traefik", "--timeout=120s")
+        with self.reach("traefik", "service/traefik", 80) as reached:
+            yield reached
+
     @contextlib.contextmanager
     def reach(self, namespace, name, port):
         """Host and port of a pod (`pod/NAME`) or Service (`service/NAME`): ours are routed, others forwarded."""
@@ -156,6 +182,8 @@ class Cluster:
             self.proxy.close()
         if self.own is not None:
             self.own.stop()
+        elif self.has_traefik:
+            self.kubectl("delete", "--wait=false", "-f", FIXTURES / "traefik.yaml")
         if self.lock is not None:
             self.lock.close()
 
