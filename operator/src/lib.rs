@@ -4,6 +4,8 @@
 
 mod admin;
 mod args;
+#[expect(dead_code, reason = "the Kubernetes source runs it")]
+mod collect;
 mod control;
 mod directory;
 mod enforcement;

@@ -24,5 +24,7 @@ mod transition;
 mod workload;
 mod writer;
 
+pub(crate) use metrics::StatusMetrics;
+
 #[cfg(test)]
 mod tests;

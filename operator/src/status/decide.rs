@@ -15,17 +15,22 @@ use super::reach::Reach;
 use super::remembered::Remembered;
 use super::server::{ServerFacts, server_status};
 use super::transition::{self, Transition};
-use super::workload::{IngressReadiness, Workload};
+use super::workload::{IngressReadiness, Revisions, Workload};
+
+/// A server as it was last seen.
+#[derive(Clone, Debug)]
+pub(crate) struct SeenServer {
+    pub(crate) server: Arc<MCPServer>,
+    pub(crate) workload: Workload,
+    pub(crate) rollout: Revisions,
+    /// Revision of its policy.
+    pub(crate) revision: String,
+}
 
 /// An object as it was last seen.
 #[derive(Clone, Debug)]
 pub(crate) enum Subject {
-    Server {
-        server: Arc<MCPServer>,
-        workload: Workload,
-        /// Revision of its policy.
-        revision: String,
-    },
+    Server(Box<SeenServer>),
     Grant(Arc<MCPAccessGrant>),
     Session(Arc<MCPAgentSession>),
 }
@@ -46,7 +51,7 @@ pub(crate) struct Seen {
 impl Seen {
     pub(crate) fn metadata(&self) -> &ObjectMeta {
         match &self.subject {
-            Subject::Server { server, .. } => &server.metadata,
+            Subject::Server(seen) => &seen.server.metadata,
             Subject::Grant(grant) => &grant.metadata,
             Subject::Session(session) => &session.metadata,
         }
@@ -55,7 +60,7 @@ impl Seen {
     /// The status that it has.
     pub(crate) fn written(&self) -> Option<Remembered> {
         match &self.subject {
-            Subject::Server { server, .. } => Remembered::of_server(server.status.as_ref()?),
+            Subject::Server(seen) => Remembered::of_server(seen.server.status.as_ref()?),
             Subject::Grant(grant) => Remembered::of_access(grant.status.as_ref()?),
             Subject::Session(session) => Remembered::of_access(session.status.as_ref()?),
         }
@@ -96,12 +101,21 @@ pub(crate) fn decide(
     let episode = before.map_or(0, Remembered::episode);
     let generation = seen.metadata().generation;
     let standing = match &seen.subject {
-        Subject::Server { server, workload, revision } => {
+        Subject::Server(of) => {
+            let SeenServer { server, workload, rollout, revision } = &**of;
             let is_settled = !seen.is_governed || reach.of == 0 || reach.is_complete();
             let told = before.and_then(|before| before.enforced);
             let loses_proxies = told.is_some_and(|(enforced, _)| enforced > reach.enforced);
             let (problems, reach) = (&seen.problems, &reach);
-            let facts = ServerFacts { server, problems, workload, ingress_readiness, reach, revision };
+            let facts = ServerFacts {
+                server,
+                problems,
+                workload,
+                ingress_readiness,
+                reach,
+                revision,
+                rollout: *rollout,
+            };
             let status = server_status(&facts, before, now);
             let next = Remembered::of_server(&status)?;
             return Some(Decision {

@@ -30,6 +30,8 @@ pub(crate) struct Remembered {
     pub(crate) enforced: Option<(usize, usize)>,
     /// The policy that was last enforced everywhere; of servers only.
     pub(crate) revision: String,
+    /// Revision of the template that the canary runs; of servers only.
+    pub(crate) canary: Option<i64>,
     held: Box<[Held]>,
     generation: Option<i64>,
 }
@@ -45,6 +47,7 @@ impl Remembered {
             phase: known(&access_phase::ALL, &status.phase),
             enforced: fraction(&status.enforced),
             revision: String::new(),
+            canary: None,
             held: held(&status.conditions),
             generation: generation(&status.conditions),
         })
@@ -60,10 +63,12 @@ impl Remembered {
                 (status.deployment_ready, status.service_ready, status.ingress_ready).hash(hasher);
                 (status.gateway_ready, status.policy_ready, status.canary_ready).hash(hasher);
                 status.enforced_revision.hash(hasher);
+                (status.stable_revision, status.canary_revision, status.rejected_revision).hash(hasher);
             }),
             phase: known(&server_phase::ALL, &status.phase),
             enforced: fraction(&status.enforced),
             revision: status.enforced_revision.clone(),
+            canary: status.canary_revision,
             held: held(&status.conditions),
             generation: generation(&status.conditions),
         })

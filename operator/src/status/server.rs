@@ -8,7 +8,7 @@ use sallyport_resolve::{Problem, Severity};
 use super::draft::{Draft, conditions};
 use super::reach::{Reach, listed};
 use super::remembered::Remembered;
-use super::workload::{self, DeploymentState, IngressReadiness, Workload};
+use super::workload::{self, DeploymentState, IngressReadiness, Revisions, Workload};
 
 /// Label of a server's pods, with its name.
 const SERVER_LABEL: &str = "mcpruntime.org/server";
@@ -26,6 +26,7 @@ pub(crate) struct ServerFacts<'a> {
     pub(crate) reach: &'a Reach,
     /// Revision of that policy.
     pub(crate) revision: &'a str,
+    pub(crate) rollout: Revisions,
 }
 
 impl ServerFacts<'_> {
@@ -95,6 +96,9 @@ pub(crate) fn server_status(
         selector: format!("{SERVER_LABEL}={name}"),
         enforced: if facts.is_direct() { String::new() } else { facts.reach.fraction() },
         enforced_revision,
+        stable_revision: facts.rollout.stable,
+        canary_revision: facts.rollout.canary,
+        rejected_revision: facts.rollout.rejected,
         reason: if phase == server_phase::READY && facts.is_direct() { reason::DIRECT_MODE } else { why }
             .into(),
         conditions: {

@@ -12,7 +12,7 @@ use super::reach::{Laggard, Reach};
 use super::remembered::Remembered;
 use super::server::{ServerFacts, server_status};
 use super::transition::{self, Transition};
-use super::workload::{DeploymentState, IngressReadiness, IngressState, Workload};
+use super::workload::{DeploymentState, IngressReadiness, IngressState, Revisions, Workload};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
@@ -226,6 +226,7 @@ struct Case {
     reach: Reach,
     problems: Vec<Problem>,
     readiness: IngressReadiness,
+    rollout: Revisions,
 }
 
 impl Case {
@@ -238,6 +239,7 @@ impl Case {
             reach,
             problems: Vec::new(),
             readiness: IngressReadiness::Strict,
+            rollout: Revisions::default(),
         }
     }
 
@@ -249,6 +251,7 @@ impl Case {
             ingress_readiness: self.readiness,
             reach: &self.reach,
             revision,
+            rollout: self.rollout,
         };
         server_status(&facts, before, at(100))
     }
@@ -359,6 +362,23 @@ fn direct_mode_is_told_when_it_begins() {
     assert_eq!(events(&transition::of_server(None, &status)), [event::DIRECT_MODE]);
     let before = Remembered::of_server(&status);
     assert_eq!(events(&transition::of_server(before.as_ref(), &status)), [""; 0]);
+}
+
+#[test]
+fn what_becomes_of_a_canary_is_told() {
+    let with = |stable, canary, rejected| {
+        let rollout = Revisions { stable: Some(stable), canary, rejected };
+        Case { rollout, ..Case::new("rollout") }.status(None, "r1")
+    };
+    let told = |before: &MCPServerStatus, next: &MCPServerStatus| {
+        events(&transition::of_server(Remembered::of_server(before).as_ref(), next))
+    };
+    let trying = with(3, Some(4), None);
+    assert_eq!(told(&with(3, None, None), &trying), [""; 0]);
+    assert_eq!(told(&trying, &with(4, None, None)), [event::ROLLOUT_PROMOTED]);
+    assert_eq!(told(&trying, &with(3, None, Some(4))), [event::ROLLOUT_ROLLED_BACK]);
+    assert_eq!(told(&trying, &with(3, Some(5), None)), [""; 0]);
+    assert_eq!(told(&with(4, None, None), &with(5, None, None)), [""; 0]);
 }
 
 #[test]

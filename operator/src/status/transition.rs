@@ -79,8 +79,21 @@ pub(crate) fn of_server(before: Option<&Remembered>, next: &MCPServerStatus) -> 
         let note = "spec.gateway.enabled is false: calls reach the server without being governed";
         told.push(Transition::warning(event::DIRECT_MODE, note));
     }
+    told.extend(rollout(before, next));
     told.extend(common(before, &now, &next.message));
     told
+}
+
+/// What became of the canary that there was.
+fn rollout(before: Option<&Remembered>, next: &MCPServerStatus) -> Option<Transition> {
+    let canary = before?.canary.filter(|canary| next.canary_revision != Some(*canary))?;
+    let is = |revision: Option<i64>| revision == Some(canary);
+    if is(next.stable_revision) {
+        let note = format!("revision {canary}, which the canary ran, is the stable one now");
+        return Some(Transition::normal(event::ROLLOUT_PROMOTED, note));
+    }
+    let note = format!("revision {canary}, which the canary ran, is given up");
+    is(next.rejected_revision).then(|| Transition::warning(event::ROLLOUT_ROLLED_BACK, note))
 }
 
 fn common(before: Option<&Remembered>, now: &Remembered, message: &str) -> Vec<Transition> {

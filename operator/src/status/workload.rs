@@ -66,6 +66,17 @@ pub(crate) struct Workload {
     pub(crate) failure: Option<String>,
 }
 
+/// Which revisions of a server's template run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Revisions {
+    /// On the stable track.
+    pub(crate) stable: Option<i64>,
+    /// On the canary's, if there is one.
+    pub(crate) canary: Option<i64>,
+    /// What the spec asks for, and was rolled back.
+    pub(crate) rejected: Option<i64>,
+}
+
 impl Workload {
     /// Pods that take calls.
     pub(crate) fn available(&self) -> usize {

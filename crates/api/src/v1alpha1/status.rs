@@ -43,6 +43,15 @@ pub struct MCPServerStatus {
     /// Revision of the policy that every proxy enforced last.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub enforced_revision: String,
+    /// Number of the revision of the template that the stable pods run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stable_revision: Option<i64>,
+    /// Number of the revision that the canary runs; none: there is no canary.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub canary_revision: Option<i64>,
+    /// Number of the revision that the spec asks for, and that was rolled back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rejected_revision: Option<i64>,
     /// Why it is not as wanted, in a word.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub reason: String,

@@ -7,10 +7,10 @@ use sallyport_resolve::Problem;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::super::decide::Subject;
+use super::super::decide::{SeenServer, Subject};
 use super::super::reach::Laggard;
 use super::super::transition::Transition;
-use super::super::workload::Workload;
+use super::super::workload::{Revisions, Workload};
 use super::*;
 
 /// Objects and proxies as the writer sees them; what it writes comes back as from a watch.
@@ -107,11 +107,12 @@ impl View for Cluster {
         let subject = match key.0 {
             Kind::Server => {
                 let server: MCPServer = serde_json::from_value(object).unwrap();
-                Subject::Server {
+                Subject::Server(Box::new(SeenServer {
                     server: Arc::new(server),
                     workload: Workload::default(),
+                    rollout: Revisions::default(),
                     revision: "r1".into(),
-                }
+                }))
             }
             Kind::Session => {
                 let session: MCPAgentSession = serde_json::from_value(object).unwrap();
