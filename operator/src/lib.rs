@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+pub mod admission;
 mod args;
 #[expect(dead_code, reason = "the Kubernetes source runs it")]
 mod collect;

@@ -34,19 +34,23 @@ fn accept(
     wanted: &policy::ObjectId,
     server: Option<&v1::MCPServer>,
 ) -> Result<(), Problem> {
-    let Some(server) = server else {
-        let message =
-            format!("names MCPServer {wanted}, which does not exist; nothing takes effect until it does");
-        return Err(Problem::error("spec.serverRef", "ServerNotFound", message));
-    };
-    if wanted.namespace != id.namespace && !server.spec.accepted_namespaces.contains(&id.namespace) {
-        let message = format!(
-            "names MCPServer {wanted}, which does not list namespace `{}` in spec.acceptedNamespaces",
-            id.namespace
-        );
-        return Err(Problem::error("spec.serverRef.namespace", "NotAccepted", message));
+    let is_home = wanted.namespace == id.namespace;
+    match server {
+        Some(server) if is_home || server.spec.accepted_namespaces.contains(&id.namespace) => Ok(()),
+        None if is_home => {
+            let message =
+                format!("names MCPServer {wanted}, which does not exist; nothing takes effect until it does");
+            Err(Problem::error("spec.serverRef", "ServerNotFound", message))
+        }
+        // Whether there is such a server is nothing that other namespaces are told.
+        Some(_) | None => {
+            let message = format!(
+                "names MCPServer {wanted}, which does not list namespace `{}` in spec.acceptedNamespaces; its owner may add it",
+                id.namespace
+            );
+            Err(Problem::error("spec.serverRef.namespace", "NotAccepted", message))
+        }
     }
-    Ok(())
 }
 
 fn check_version(named: &str, server: &v1::MCPServer, problems: &mut Vec<Problem>) {

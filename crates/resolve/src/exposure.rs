@@ -2,6 +2,7 @@
 
 use sallyport_api::v1alpha1::MCPServer;
 
+use crate::place::{Place, place};
 use crate::problem::Problem;
 
 /// Where calls go on to.
@@ -40,48 +41,37 @@ pub fn exposure(server: &MCPServer) -> Result<Exposure, Problem> {
         let message = "is off, so calls would not be governed; the server is not exposed here";
         return Err(Problem::error("spec.gateway.enabled", "NotGoverned", message));
     }
-    let path = public_path(server);
+    let Place { host, path } = place(server);
     let url = gateway.upstream_url.unwrap_or_else(|| format!("http://127.0.0.1:{}", server.spec.port));
-    let upstream = parse_upstream(&url).ok_or_else(|| {
+    let upstream = Upstream::read(&url).ok_or_else(|| {
         let message = format!("is `{url}`; must be like http://host:port or https://host/path");
         Problem::error("spec.gateway.upstreamURL", "WrongUpstream", message)
     })?;
-    Ok(Exposure {
-        path,
-        host: server.spec.ingress_host.clone(),
-        strip_prefix: gateway.strip_prefix,
-        upstream,
-    })
+    Ok(Exposure { path, host, strip_prefix: gateway.strip_prefix, upstream })
 }
 
-/// The path at which a server is reached, with a leading and no trailing slash.
-pub fn public_path(server: &MCPServer) -> String {
-    let name = server.metadata.name.as_deref().unwrap_or_default();
-    match (&server.spec.public_path_prefix, &server.spec.ingress_path) {
-        (Some(prefix), _) => format!("/{}/mcp", prefix.trim_matches('/')),
-        (None, Some(path)) => format!("/{}", path.trim_matches('/')),
-        (None, None) => format!("/{name}/mcp"),
+impl Upstream {
+    /// Reads a URL like `http://host:port` or `https://host/path`; none: it is no such.
+    pub fn read(url: &str) -> Option<Self> {
+        let (tls, rest) = match url.split_once("://")? {
+            ("http", rest) => (false, rest),
+            ("https", rest) => (true, rest),
+            _ => return None,
+        };
+        let (authority, path) =
+            rest.split_once('/').map_or((rest, ""), |(authority, path)| (authority, path));
+        if authority.contains('@') || path.contains(['?', '#']) {
+            return None;
+        }
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()?),
+            _ => (authority, if tls { 443 } else { 80 }),
+        };
+        let host = host.trim_matches(['[', ']']);
+        let path = path.trim_end_matches('/');
+        let path = if path.is_empty() { String::new() } else { format!("/{path}") };
+        (!host.is_empty()).then(|| Self { host: host.into(), port, tls, path })
     }
-}
-
-fn parse_upstream(url: &str) -> Option<Upstream> {
-    let (tls, rest) = match url.split_once("://")? {
-        ("http", rest) => (false, rest),
-        ("https", rest) => (true, rest),
-        _ => return None,
-    };
-    let (authority, path) = rest.split_once('/').map_or((rest, ""), |(authority, path)| (authority, path));
-    if authority.contains('@') || path.contains(['?', '#']) {
-        return None;
-    }
-    let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()?),
-        _ => (authority, if tls { 443 } else { 80 }),
-    };
-    let host = host.trim_matches(['[', ']']);
-    let path = path.trim_end_matches('/');
-    let path = if path.is_empty() { String::new() } else { format!("/{path}") };
-    (!host.is_empty()).then(|| Upstream { host: host.into(), port, tls, path })
 }
 
 #[cfg(test)]
@@ -90,7 +80,7 @@ mod tests {
 
     #[test]
     fn upstreams_are_read() {
-        let read = |url| parse_upstream(url).map(|u| (u.host, u.port, u.tls, u.path));
+        let read = |url| Upstream::read(url).map(|u| (u.host, u.port, u.tls, u.path));
         assert_eq!(read("http://127.0.0.1:8088"), Some(("127.0.0.1".into(), 8088, false, String::new())));
         assert_eq!(
             read("https://mcp.example.com/mcp/"),

@@ -6,10 +6,12 @@
 
 mod access;
 mod exposure;
+mod place;
 mod problem;
 mod server;
 
 pub use access::{Resolved, resolve_grant, resolve_session, server_of};
-pub use exposure::{Exposure, Upstream, exposure, public_path};
+pub use exposure::{Exposure, Upstream, exposure};
+pub use place::{Place, collision, place, public_path};
 pub use problem::{Problem, Severity};
 pub use server::{Settings, resolve_server};

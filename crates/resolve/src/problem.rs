@@ -23,11 +23,13 @@ pub struct Problem {
 }
 
 impl Problem {
-    pub(crate) fn warning(path: impl Into<String>, reason: &'static str, message: impl Into<String>) -> Self {
+    /// It works, and probably not as meant.
+    pub fn warning(path: impl Into<String>, reason: &'static str, message: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, path: path.into(), reason, message: message.into() }
     }
 
-    pub(crate) fn error(path: impl Into<String>, reason: &'static str, message: impl Into<String>) -> Self {
+    /// It has no effect.
+    pub fn error(path: impl Into<String>, reason: &'static str, message: impl Into<String>) -> Self {
         Self { severity: Severity::Error, path: path.into(), reason, message: message.into() }
     }
 }
