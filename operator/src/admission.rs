@@ -16,6 +16,7 @@ mod request;
 mod review;
 mod server;
 mod webhook;
+mod world;
 
 pub use ask::{Ask, KubeAsk};
 pub use findings::{Answer, Findings, Need, Question, Right};

@@ -1,0 +1,8 @@
+//! The webhook as tenants meet it: behind a real API server with RBAC, by users who may write our kinds in their own
+//! namespace and nothing else.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
+
+mod down;
+mod sessions;
+mod support;
+mod tenants;

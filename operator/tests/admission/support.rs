@@ -1,0 +1,340 @@
+//! An API server that all tests share, each in a namespace of its own that only its own webhook judges.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use axum::serve::Listener;
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::{ApiResource, Status};
+use kube::{Client, Config};
+use sallyport_api::manifest::{load_json, parse_yaml};
+use sallyport_operator::admission::{KubeAsk, Webhook, router};
+use sallyport_operator_index::Index;
+use sallyport_test_support::ApiServer;
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+const CONFIGURATION: &str = include_str!("../../../config/webhook/validating.yaml");
+
+fn shared() -> Option<&'static ApiServer> {
+    static SHARED: OnceLock<Option<ApiServer>> = OnceLock::new();
+    SHARED
+        .get_or_init(|| {
+            let server = ApiServer::start()?;
+            for name in ["mcpservers", "mcpaccessgrants", "mcpagentsessions"] {
+                let file = format!("{}/../config/crd/mcpruntime.org_{name}.yaml", env!("CARGO_MANIFEST_DIR"));
+                server.kubectl(&["apply", "--server-side", "-f", &file], "");
+                server.kubectl(
+                    &["wait", "--for=condition=Established", &format!("crd/{name}.mcpruntime.org")],
+                    "",
+                );
+            }
+            Some(server)
+        })
+        .as_ref()
+}
+
+/// A namespace whose tenant may write our kinds, and no more, and which a webhook judges.
+pub(crate) struct Tenancy {
+    server: &'static ApiServer,
+    pub(crate) namespace: String,
+    index: Arc<Mutex<Index>>,
+    pub(crate) admin: User,
+    pub(crate) tenant: User,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Tenancy {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+impl Tenancy {
+    /// Starts one; none where there is no API server to be had.
+    pub(crate) async fn start(namespace: &str) -> Option<Self> {
+        Self::with(namespace, false).await
+    }
+
+    pub(crate) async fn with(namespace: &str, require_gateway: bool) -> Option<Self> {
+        let server = shared()?;
+        let admin = User::new(server, None).await;
+        let name = format!("tenant-of-{namespace}");
+        let labels = json!({ "judged": namespace });
+        admin
+            .make("v1", "Namespace", "", json!({ "metadata": { "name": namespace, "labels": labels } }))
+            .await
+            .unwrap();
+        let rules = json!([
+            { "apiGroups": ["mcpruntime.org"], "resources": ["*"], "verbs": ["get", "list", "create", "update", "patch", "delete", "deletecollection"] },
+            { "apiGroups": [""], "resources": ["configmaps"], "verbs": ["*"] },
+        ]);
+        let tenancy = Self {
+            index: Arc::default(),
+            tenant: User::new(server, Some(&name)).await,
+            serving: tokio::spawn(async {}),
+            namespace: namespace.into(),
+            admin,
+            server,
+        };
+        tenancy.grant_role("tenant", rules).await;
+        Some(tenancy.judged(require_gateway).await)
+    }
+
+    async fn judged(mut self, require_gateway: bool) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let key = rcgen::generate_simple_self_signed(vec!["127.0.0.1".into()]).unwrap();
+        let ask = KubeAsk::new(User::new(self.server, None).await.client);
+        let webhook = Webhook::new(self.index.clone(), Arc::new(ask), require_gateway);
+        let listener = Tls { listener, acceptor: acceptor(&key) };
+        self.serving = tokio::spawn(async move { axum::serve(listener, router(webhook)).await.unwrap() });
+        self.configure(&format!("https://{address}"), &key.cert.pem()).await;
+        self
+    }
+
+    /// Puts a webhook at `url` before the namespace, and waits until the API server asks it.
+    async fn configure(&self, url: &str, authority: &str) {
+        let mut configuration = parse_yaml(CONFIGURATION).unwrap();
+        configuration["metadata"]["name"] = format!("sallyport-{}", self.namespace).into();
+        for webhook in configuration["webhooks"].as_array_mut().unwrap() {
+            let path = webhook["clientConfig"]["service"]["path"].as_str().unwrap().to_string();
+            webhook["clientConfig"] =
+                json!({ "url": format!("{url}{path}"), "caBundle": encoded(authority) });
+            webhook["namespaceSelector"] = json!({ "matchLabels": { "judged": self.namespace } });
+        }
+        let (version, kind) = ("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration");
+        self.admin.put(version, kind, "", configuration).await.unwrap();
+        // Only the webhook asks for the right to name a Secret.
+        let probe = json!({ "metadata": { "name": "probe" }, "spec": {
+            "image": "registry.example.com/i", "gateway": { "enabled": true }, "secretEnvVars": [
+                { "name": "A", "secretKeyRef": { "name": "probe", "key": "k" } }] } });
+        let began = std::time::Instant::now();
+        while self.tenant.try_make(&self.namespace, "MCPServer", probe.clone(), true).await.is_ok() {
+            assert!(began.elapsed().as_secs() < 20, "the webhook is not asked");
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// The webhook is gone; its configuration stays.
+    pub(crate) async fn take_down(&mut self) {
+        self.serving.abort();
+        let _ = (&mut self.serving).await;
+    }
+
+    /// Gives the tenant a role of these rules.
+    pub(crate) async fn grant_role(&self, name: &str, rules: Value) {
+        let (api, ns) = ("rbac.authorization.k8s.io/v1", self.namespace.as_str());
+        self.admin
+            .make(api, "Role", ns, json!({ "metadata": { "name": name }, "rules": rules }))
+            .await
+            .unwrap();
+        let binding = json!({
+            "metadata": { "name": name },
+            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name },
+            "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": format!("tenant-of-{}", self.namespace) }],
+        });
+        self.admin.make(api, "RoleBinding", ns, binding).await.unwrap();
+    }
+
+    /// The administrator makes an object, which the webhook knows of from then on.
+    pub(crate) async fn given(&self, kind: &str, name: &str, spec: Value) {
+        let made = self.admin.create(&self.namespace, kind, name, spec).await.unwrap();
+        self.learn(made);
+    }
+
+    pub(crate) fn learn(&self, made: Value) {
+        self.index.lock().unwrap().upsert(load_json(made).unwrap(), None);
+    }
+
+    pub(crate) async fn user(&self, name: &str) -> User {
+        User::new(self.server, Some(name)).await
+    }
+}
+
+fn encoded(text: &str) -> String {
+    let data = k8s_openapi::ByteString(text.as_bytes().to_vec());
+    serde_json::to_value(data).unwrap().as_str().unwrap().into()
+}
+
+fn acceptor(key: &rcgen::CertifiedKey<rcgen::KeyPair>) -> TlsAcceptor {
+    let private = rustls::pki_types::PrivateKeyDer::try_from(key.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![key.cert.der().clone()], private)
+        .unwrap();
+    TlsAcceptor::from(Arc::new(config))
+}
+
+struct Tls {
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+}
+
+impl Listener for Tls {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let (stream, peer) = self.listener.accept().await.unwrap();
+            if let Ok(stream) = self.acceptor.accept(stream).await {
+                return (stream, peer);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        self.listener.local_addr()
+    }
+}
+
+/// Somebody who talks to the API server.
+pub(crate) struct User {
+    client: Client,
+}
+
+type Done = Result<Value, Box<Status>>;
+
+impl User {
+    async fn new(server: &ApiServer, name: Option<&str>) -> Self {
+        let kubeconfig = Kubeconfig::from_yaml(&server.kubeconfig()).unwrap();
+        let mut config =
+            Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+        config.auth_info.impersonate = name.map(Into::into);
+        Self { client: Client::try_from(config).unwrap() }
+    }
+
+    fn api(&self, version: &str, kind: &str, namespace: &str) -> Api<DynamicObject> {
+        let (group, version) = version.split_once('/').unwrap_or(("", version));
+        let gvk = kube::core::GroupVersionKind::gvk(group, version, kind);
+        let plural = match kind {
+            "MCPServer" => "mcpservers".into(),
+            "MCPAccessGrant" => "mcpaccessgrants".into(),
+            "MCPAgentSession" => "mcpagentsessions".into(),
+            kind => format!("{}s", kind.to_lowercase()),
+        };
+        let resource = ApiResource::from_gvk_with_plural(&gvk, &plural);
+        if namespace.is_empty() {
+            Api::all_with(self.client.clone(), &resource)
+        } else {
+            Api::namespaced_with(self.client.clone(), namespace, &resource)
+        }
+    }
+
+    fn ours(&self, namespace: &str, kind: &str) -> Api<DynamicObject> {
+        self.api("mcpruntime.org/v1alpha1", kind, namespace)
+    }
+
+    pub(crate) async fn make(&self, version: &str, kind: &str, namespace: &str, mut object: Value) -> Done {
+        (object["apiVersion"], object["kind"]) = (version.into(), kind.into());
+        let object: DynamicObject = serde_json::from_value(object).unwrap();
+        done(self.api(version, kind, namespace).create(&PostParams::default(), &object).await)
+    }
+
+    async fn put(&self, version: &str, kind: &str, namespace: &str, mut object: Value) -> Done {
+        (object["apiVersion"], object["kind"]) = (version.into(), kind.into());
+        let name = object["metadata"]["name"].as_str().unwrap().to_string();
+        let patch = Patch::Apply(&object);
+        done(
+            self.api(version, kind, namespace)
+                .patch(&name, &PatchParams::apply("test").force(), &patch)
+                .await,
+        )
+    }
+
+    pub(crate) async fn try_make(
+        &self,
+        namespace: &str,
+        kind: &str,
+        mut object: Value,
+        dry_run: bool,
+    ) -> Done {
+        (object["apiVersion"], object["kind"]) = ("mcpruntime.org/v1alpha1".into(), kind.into());
+        let object: DynamicObject = serde_json::from_value(object).unwrap();
+        done(
+            self.ours(namespace, kind)
+                .create(&PostParams { dry_run, ..PostParams::default() }, &object)
+                .await,
+        )
+    }
+
+    /// Makes an object of ours.
+    pub(crate) async fn create(&self, namespace: &str, kind: &str, name: &str, spec: Value) -> Done {
+        self.try_make(namespace, kind, json!({ "metadata": { "name": name }, "spec": spec }), false).await
+    }
+
+    /// Changes an object of ours.
+    pub(crate) async fn patch(&self, namespace: &str, kind: &str, name: &str, patch: Value) -> Done {
+        done(self.ours(namespace, kind).patch(name, &PatchParams::default(), &Patch::Merge(patch)).await)
+    }
+
+    pub(crate) async fn delete(&self, namespace: &str, kind: &str, name: &str) -> Result<(), Box<Status>> {
+        match self.ours(namespace, kind).delete(name, &DeleteParams::default()).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) => Err(status),
+            Err(error) => panic_at(&error),
+        }
+    }
+
+    pub(crate) async fn delete_any(&self, version: &str, kind: &str, namespace: &str, name: &str) {
+        self.api(version, kind, namespace).delete(name, &DeleteParams::default()).await.unwrap();
+    }
+
+    pub(crate) async fn get(&self, namespace: &str, kind: &str, name: &str) -> Option<Value> {
+        let found = self.ours(namespace, kind).get_opt(name).await.unwrap();
+        found.map(|found| serde_json::to_value(found).unwrap())
+    }
+}
+
+fn done(result: kube::Result<DynamicObject>) -> Done {
+    match result {
+        Ok(object) => Ok(serde_json::to_value(object).unwrap()),
+        Err(kube::Error::Api(status)) => Err(status),
+        Err(error) => panic_at(&error),
+    }
+}
+
+#[expect(clippy::panic, reason = "a test cannot go on")]
+fn panic_at(error: &kube::Error) -> ! {
+    panic!("the API server does not answer: {error}")
+}
+
+/// A server's spec with more fields.
+pub(crate) fn server(more: Value) -> Value {
+    merged(json!({ "image": "registry.example.com/i", "gateway": { "enabled": true } }), more)
+}
+
+/// A grant's or session's spec with more fields.
+pub(crate) fn access(more: Value) -> Value {
+    merged(json!({ "serverRef": { "name": "payments" }, "subject": { "humanID": "user-123" } }), more)
+}
+
+fn merged(mut base: Value, more: Value) -> Value {
+    for (name, value) in more.as_object().unwrap() {
+        base[name] = value.clone();
+    }
+    base
+}
+
+/// The refusal's code, and the fields it is about.
+pub(crate) fn fields(refused: Done) -> (u16, Vec<String>) {
+    let status = refused.expect_err("refused");
+    let causes = status.details.map(|details| details.causes).unwrap_or_default();
+    (status.code, causes.into_iter().map(|cause| cause.field).collect())
+}
+
+impl User {
+    /// Sets a server's replicas as an autoscaler does.
+    pub(crate) async fn scale(&self, namespace: &str, name: &str, replicas: i32) {
+        let patch = json!({ "spec": { "replicas": replicas } });
+        let api = self.ours(namespace, "MCPServer");
+        api.patch_scale(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    }
+}
