@@ -28,6 +28,8 @@ from images import build as our_build
 
 FIXTURES = pathlib.Path(__file__).resolve().parent / "fixtures"
 NODE, API = "a node", "an API server"
+# A command that imports the archive it is given into the cluster of KUBECONFIG, such as `kind load image-archive`.
+LOAD_IMAGE = shlex.split(os.environ.get("SALLYPORT_LOAD_IMAGE", ""))
 
 
 class LeftOut(Exception):
@@ -38,7 +40,11 @@ def provide(need):
     """The cluster that modules of this need share."""
     given = os.environ.get("KUBECONFIG")
     if given:
-        return Cluster(given)
+        cluster = Cluster(given)
+        if need == NODE and LOAD_IMAGE:
+            build.build(build.control_plane())
+            cluster.load(cluster_images.tools())
+        return cluster
     if need == API:
         plane = ControlPlane()
         return Cluster(plane.kubeconfig, plane)
@@ -115,13 +121,12 @@ class Cluster:
             self.api("DELETE", f"/api/v1/namespaces/{name}")
 
     def load(self, *archives):
-        """Imports images. A given cluster has a command for that, such as `kind load image-archive`, or has them already."""
-        command = shlex.split(os.environ.get("SALLYPORT_LOAD_IMAGE", ""))
+        """Imports images. A given cluster without a command for that has them already."""
         for archive in archives:
             if self.own is not None:
                 self.own.load(archive)
-            elif command:
-                subprocess.run([*command, archive], check=True)
+            elif LOAD_IMAGE:
+                subprocess.run([*LOAD_IMAGE, archive], check=True)
 
     def our_images(self):
         """Imports the images of this project, as built last, and gives their names as manifests call them."""
@@ -137,7 +142,8 @@ class Cluster:
         """Host and port of a real ingress controller, for Ingresses of the class `traefik`. The first call of all builds it."""
         manifests = FIXTURES / "traefik.yaml"
         if not self.has_traefik:
-            self.load(cluster_images.traefik())
+            if self.own is not None or LOAD_IMAGE:
+                self.load(cluster_images.traefik())
             self.kubectl("apply", "-f", manifests)
             self.has_traefik = True
         self.kubectl("rollout", "status", "--namespace", "traefik", "deployment/traefik", "--timeout=120s")

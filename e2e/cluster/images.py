@@ -20,7 +20,11 @@ PAUSE, COREDNS, TOOLS, TRAEFIK = (f"localhost/{name}:1" for name in ["pause", "c
 
 def make():
     """Gives the archives, the one that holds pods first."""
-    return [pack("pause", PAUSE, pause), pack("coredns", COREDNS, coredns), pack("tools", TOOLS, tools)]
+    return [pack("pause", PAUSE, pause), pack("coredns", COREDNS, coredns), tools()]
+
+
+def tools():
+    return pack("tools", TOOLS, lay_out_tools)
 
 
 def traefik():
@@ -57,7 +61,7 @@ def coredns(root):
     return oci.Config(["/coredns"])
 
 
-def tools(root):
+def lay_out_tools(root):
     """Busybox and curl: Debian's static busybox has a shell, but its wget speaks no TLS worth the name."""
     busybox, curl = shutil.which("busybox"), shutil.which("curl")
     lay_out(root, f"{busybox}:/bin/busybox", f"{curl}:/usr/bin/curl")

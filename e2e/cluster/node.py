@@ -14,6 +14,7 @@ import shutil
 import signal
 import string
 import subprocess
+import sys
 import time
 
 from cluster import build, cgroups, components, images
@@ -60,6 +61,7 @@ class Node:
                 self.load(tar)
             self.furnish()
         except BaseException:
+            print(self.log_tail(), file=sys.stderr)
             self.stop()
             raise
 

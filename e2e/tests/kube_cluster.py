@@ -123,6 +123,34 @@ def a_network_policy_lets_in_only_whom_it_names(cluster):
 
 
 @test
+def a_network_policy_lets_out_only_to_whom_it_names(cluster):
+    names = {
+        "to": [{"namespaceSelector": {}, "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}}],
+        "ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}],
+    }
+    other = {"to": [{"namespaceSelector": {"matchLabels": {"team": "other"}}}], "ports": [{"port": "http"}]}
+    policy = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "client"},
+        "spec": {"podSelector": {"matchLabels": {"app": "client"}}, "policyTypes": ["Egress"], "egress": [names, other]},
+    }
+    with cluster.namespace() as here, cluster.namespace({"team": "other"}) as there:
+        for namespace in [here, there]:
+            deploy(cluster, namespace, *web())
+        deploy(cluster, here, client(labels={"app": "client"}))
+        inside, outside = "http://web/", f"http://web.{there}/"
+        for url in [inside, outside]:
+            until(lambda url=url: fetch(cluster, here, "client", url), what=f"{url} is reached without a policy")
+        cluster.apply([policy], here)
+        until(lambda: fetch(cluster, here, "client", inside) is None, what="its own namespace is out of reach")
+        assert fetch(cluster, here, "client", outside) == "hello\n"
+        api = ["curl", "-sSk", "--max-time", "1", "https://kubernetes.default.svc/version"]
+        refused = cluster.kubectl("exec", "--namespace", here, "client", "--", *api, check=False)
+        assert refused.returncode == 28, f"the API server answers: {refused}"
+
+
+@test
 def a_test_reaches_pods_and_services_from_outside(cluster):
     with cluster.namespace() as namespace:
         deploy(cluster, namespace, *web())
