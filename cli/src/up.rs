@@ -146,6 +146,7 @@ fn plans(args: &UpArgs, prepared: &Prepared) -> anyhow::Result<Vec<Plan>> {
             ("listen", args.ingest.to_string()),
             ("admin", args.ingest_admin.to_string()),
             ("db", data("events.db")),
+            ("spool", data("spool")),
             ("tls-dir", data("tls")),
             ("tokens", data("tokens.json")),
         ],

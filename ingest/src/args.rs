@@ -12,9 +12,25 @@ pub struct Args {
     /// Address of health and metrics.
     #[arg(long, default_value = "127.0.0.1:18003")]
     pub admin: SocketAddr,
+    /// Address for events of other programs, `POST /events`; none: they are not taken.
+    #[arg(long, requires = "source_keys")]
+    pub events: Option<SocketAddr>,
+    /// Takes them without TLS, for a network that is trusted.
+    #[arg(long, requires = "events")]
+    pub events_plaintext: bool,
+    /// File of source names by key digest.
+    #[arg(long, requires = "events")]
+    pub source_keys: Option<PathBuf>,
     /// File of the event store.
     #[arg(long)]
     pub db: PathBuf,
+    /// Folder of the spool, where events are on disk before the store has them; by default beside the store, with the ending
+    /// `.spool`.
+    #[arg(long)]
+    pub spool: Option<PathBuf>,
+    /// Largest spool, in megabytes; beyond it batches are pushed back.
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
+    pub spool_megabytes: u64,
     /// Folder with tls.crt and tls.key; read anew when they change.
     #[arg(long)]
     pub tls_dir: PathBuf,
@@ -25,6 +41,9 @@ pub struct Args {
     /// server, and each may bring events of its own server only.
     #[arg(long, env = "SALLYPORT_KUBERNETES", conflicts_with = "tokens")]
     pub kubernetes: bool,
+    /// Most connections at once.
+    #[arg(long, default_value_t = 4096)]
+    pub max_connections: usize,
     /// Largest store, in megabytes; beyond it the oldest events go.
     #[arg(long, default_value_t = 4096)]
     pub max_megabytes: u64,

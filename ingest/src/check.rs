@@ -2,7 +2,7 @@
 
 use prost::Message;
 use sallyport_audit_proto::chain::{Head, Link, Verifier};
-use sallyport_audit_proto::v1::{AuditEvent, EmitRequest};
+use sallyport_audit_proto::v1::AuditEvent;
 use sallyport_event_store::{ChainName, Finding, StoredEvent};
 use sallyport_runtime::identity::Identity;
 
@@ -21,13 +21,13 @@ pub(crate) struct Checked {
 
 /// Why a batch is refused whole.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Refused {
+pub(crate) enum Defect {
     /// An event is none.
     #[error("events[{index}] is not a sallyport.audit.v1.AuditEvent with a sequence: {reason}")]
     NotAnEvent {
         /// Its place in the batch.
         index: usize,
-        /// What is wrong with it.
+        /// Why.
         reason: String,
     },
     /// An event is of a server that the caller does not speak for.
@@ -35,25 +35,25 @@ pub(crate) enum Refused {
     AnotherServer {
         /// Its place in the batch.
         index: usize,
-        /// The server that it names, as `namespace/name`.
+        /// The server, as `namespace/name`.
         server: String,
     },
 }
 
-/// Checks `request` of `caller` against `head`, where the chain stands; none: it is new. `nanos` since 1970 is now.
+/// Checks the events of `chain` against `head`, where the chain stands; none: it is new. `nanos` since 1970 is now.
 pub(crate) fn check(
-    request: EmitRequest,
+    chain: &ChainName,
     caller: &Identity,
+    events: Vec<Vec<u8>>,
     head: Option<Head>,
     nanos: u64,
-) -> Result<Checked, Refused> {
-    let chain = ChainName { proxy: request.proxy, worker: request.worker, epoch: request.epoch };
+) -> Result<Checked, Defect> {
     let mut verifier =
         head.map_or_else(|| Verifier::begin(&chain.proxy, chain.worker, chain.epoch), Verifier::from);
     let mut checked =
         Checked { events: Vec::new(), findings: Vec::new(), duplicates: 0, head: verifier.head() };
-    for (index, bytes) in request.events.into_iter().enumerate() {
-        let not_an_event = |reason: String| Refused::NotAnEvent { index, reason };
+    for (index, bytes) in events.into_iter().enumerate() {
+        let not_an_event = |reason: String| Defect::NotAnEvent { index, reason };
         let event = AuditEvent::decode(bytes.as_slice()).map_err(|error| not_an_event(error.to_string()))?;
         if event.seq == 0 {
             return Err(not_an_event("seq is 0".into()));
@@ -62,7 +62,7 @@ pub(crate) fn check(
         let names_none = event.namespace.is_empty() && event.server.is_empty();
         if !names_none && !caller.covers(&event.namespace, &event.server) {
             let server = format!("{}/{}", event.namespace, event.server);
-            return Err(Refused::AnotherServer { index, server });
+            return Err(Defect::AnotherServer { index, server });
         }
         let mut find = |event_type, from, to| {
             checked.findings.push(Finding { chain: chain.clone(), event_type, from, to, nanos });
@@ -89,24 +89,22 @@ mod tests {
 
     use super::*;
 
-    fn anybody() -> Identity {
-        Identity { proxy: "p".into(), server: None }
-    }
-
     fn event(seq: u64, prev_hash: [u8; 32]) -> Vec<u8> {
         AuditEvent { seq, prev_hash: prev_hash.to_vec(), ..AuditEvent::default() }.encode_to_vec()
     }
 
-    fn request(events: Vec<Vec<u8>>) -> EmitRequest {
-        EmitRequest { proxy: "p".into(), worker: 1, epoch: 2, events, dropped_total: 0 }
+    fn checked(events: Vec<Vec<u8>>, head: Option<Head>) -> Result<Checked, Defect> {
+        let chain = ChainName { proxy: "p".into(), worker: 1, epoch: 2 };
+        let caller = Identity { proxy: "p".into(), server: None };
+        check(&chain, &caller, events, head, 0)
     }
 
     #[test]
     fn a_batch_sent_again_with_more_stores_only_what_is_new() {
         let first = event(1, chain::genesis("p", 1, 2));
         let second = event(2, chain::hash(&first));
-        let one = check(request(vec![first.clone()]), &anybody(), None, 0).unwrap();
-        let two = check(request(vec![first, second]), &anybody(), Some(one.head), 0).unwrap();
+        let one = checked(vec![first.clone()], None).unwrap();
+        let two = checked(vec![first, second], Some(one.head)).unwrap();
         assert_eq!((two.duplicates, two.events.len(), two.findings.len()), (1, 1, 0));
         assert_eq!(two.head.seq, 2);
     }
@@ -116,7 +114,7 @@ mod tests {
         let first = event(1, chain::genesis("p", 1, 2));
         let fourth = event(4, [9; 32]);
         let fifth = event(5, [9; 32]);
-        let checked = check(request(vec![first, fourth, fifth]), &anybody(), None, 0).unwrap();
+        let checked = checked(vec![first, fourth, fifth], None).unwrap();
         let found: Vec<_> = checked.findings.iter().map(|f| (f.event_type, f.from, f.to)).collect();
         assert_eq!(found, [("audit.gap", 2, 3), ("audit.broken", 5, 5)]);
         assert_eq!(checked.events.len(), 3, "what arrived is kept all the same");
@@ -124,25 +122,22 @@ mod tests {
 
     #[test]
     fn a_batch_with_something_else_in_it_is_refused_whole() {
-        let error = check(request(vec![event(1, [0; 32]), vec![0xff]]), &anybody(), None, 0).unwrap_err();
+        let error = checked(vec![event(1, [0; 32]), vec![0xff]], None).unwrap_err();
         assert!(error.to_string().starts_with("events[1]"));
     }
 
     #[test]
     fn a_proxy_of_one_server_brings_events_of_that_server_or_of_none() {
+        let chain = ChainName { proxy: "a/pod".into(), worker: 1, epoch: 2 };
         let caller = Identity { proxy: "a/pod".into(), server: Some("a/payments".into()) };
         let of = |namespace: &str, server: &str| {
-            let event = AuditEvent {
-                seq: 1,
-                namespace: namespace.into(),
-                server: server.into(),
-                ..AuditEvent::default()
-            };
-            check(request(vec![event.encode_to_vec()]), &caller, None, 0).map(|checked| checked.events.len())
+            let (namespace, server) = (namespace.into(), server.into());
+            let event = AuditEvent { seq: 1, namespace, server, ..AuditEvent::default() };
+            check(&chain, &caller, vec![event.encode_to_vec()], None, 0).map(|checked| checked.events.len())
         };
         assert_eq!([of("a", "payments"), of("", "")], [Ok(1), Ok(1)]);
         for (namespace, server) in [("a", "other"), ("b", "payments"), ("", "payments"), ("a", "")] {
-            let refused = Refused::AnotherServer { index: 0, server: format!("{namespace}/{server}") };
+            let refused = Defect::AnotherServer { index: 0, server: format!("{namespace}/{server}") };
             assert_eq!(of(namespace, server), Err(refused));
         }
     }

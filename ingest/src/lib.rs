@@ -1,12 +1,25 @@
-//! Receives audit batches, checks their chains, stores them durably, acknowledges.
+//! Receives audit batches, checks their chains, makes them durable, acknowledges, and brings them to the store.
+//!
+//! ```text
+//!   Emit, EmitStream ─┐                                           ┌─▶ acknowledged
+//!                     ├─▶ who it is ─▶ chain, duplicates ─▶ spool ─┤
+//!   POST /events ─────┘                                           └─▶ delivery ─▶ EventSink
+//! ```
 #![deny(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![forbid(unsafe_code)]
 
+mod accept;
 mod args;
 mod check;
+mod deliver;
+mod envelope;
+mod events;
+mod limit;
 mod metrics;
 mod process;
 mod service;
+mod spooled;
+mod stream;
 
 pub use args::Args;
 pub use process::run;

@@ -1,37 +1,50 @@
 //! The process around the service.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use prometheus_client::registry::Registry;
-use sallyport_audit_proto::chain::Head;
+use sallyport_audit_proto::DESCRIPTORS;
 use sallyport_audit_proto::v1::audit_ingest_server::AuditIngestServer;
 use sallyport_event_store::{Embedded, EventSink, Limits};
+use sallyport_ingest_spool::{Health, Options, Reader, Spool};
 use sallyport_runtime::admin::{self, Readiness};
 use sallyport_runtime::identity::{Authenticate, TokenReviews};
-use sallyport_runtime::tls::{GRPC, Served, TlsFiles, TlsListener};
+use sallyport_runtime::tls::{GRPC, HTTPS, Served, TlsFiles, TlsListener};
 use sallyport_runtime::tokens::Tokens;
-use tokio::sync::Mutex;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
 
+use crate::accept::{Acceptor, Heads, now};
 use crate::args::Args;
+use crate::deliver::Delivery;
+use crate::events::Sources;
+use crate::limit::limit;
 use crate::metrics::Metrics;
 use crate::service::Ingest;
 
-/// Largest batch, in bytes.
-const MAX_BATCH: usize = 8 << 20;
-/// Batches of one connection at work at once.
+/// Name of the service in health checks.
+const SERVICE: &str = "sallyport.audit.v1.AuditIngest";
+/// Largest message, in bytes.
+const MAX_MESSAGE: usize = 8 << 20;
+/// Calls of one connection at work at once.
 const CONCURRENT: usize = 64;
-
-/// A proxy that is gone without a word is noticed after this.
+/// Bytes that a stream and a connection may send ahead of what is read.
+const WINDOWS: (u32, u32) = (1 << 20, 4 << 20);
+/// How often a silent connection is asked whether it is still there.
 const KEEPALIVE: Duration = Duration::from_secs(30);
+/// How often gauges are read.
+const OBSERVE: Duration = Duration::from_secs(1);
 
 /// Runs until `shutdown`.
 ///
 /// # Errors
-/// The store, a credential or an address cannot be used.
+/// The store, the spool, a credential or an address cannot be used.
 pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> {
     let limits = Limits {
         max_bytes: args.max_megabytes << 20,
@@ -39,36 +52,75 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
     };
     let store =
         Embedded::open(&args.db, limits).with_context(|| format!("cannot open {}", args.db.display()))?;
-    let heads = store.heads().await.context("cannot read the chains")?;
-    let heads = heads
-        .into_iter()
-        .map(|head| (head.name, Arc::new(Mutex::new(Some(Head { seq: head.seq, hash: head.hash })))))
-        .collect();
+    let (spool, reader, heads) = open_spool(&args, &store).await?;
     let mut registry = Registry::default();
-    let readiness = Readiness::default();
-    let service = Ingest {
-        sink: store,
-        proxies: proxies(&args).await?,
-        metrics: Metrics::register(&mut registry),
-        readiness: readiness.clone(),
-        heads: Mutex::new(heads),
-    };
+    let metrics = Metrics::register(&mut registry);
+    let acceptor = Acceptor::new(spool.clone(), heads, metrics.clone());
+    let stop = CancellationToken::new();
+    let delivery = Delivery { sink: store, spool: reader, metrics: metrics.clone() };
+    let delivery = tokio::spawn(delivery.run(stop.clone()));
+    let result = serve(&args, Parts { acceptor, metrics, spool, registry }, shutdown).await;
+    stop.cancel();
+    delivery.await.context("delivery ended before its time")?;
+    result
+}
+
+async fn open_spool(args: &Args, store: &Embedded) -> anyhow::Result<(Spool, Reader, Heads)> {
+    let folder = args.spool.clone().unwrap_or_else(|| {
+        let mut beside = args.db.clone().into_os_string();
+        beside.push(".spool");
+        PathBuf::from(beside)
+    });
+    let options = Options { folder, max_bytes: args.spool_megabytes << 20 };
+    let (spool, mut reader) =
+        Spool::open(&options).with_context(|| format!("cannot open {}", options.folder.display()))?;
+    let stored = store.heads().await.context("cannot read the chains")?;
+    let heads = Heads::restore(stored, &mut reader).await.context("cannot read the spool")?;
+    Ok((spool, reader, heads))
+}
+
+struct Parts {
+    acceptor: Acceptor,
+    metrics: Metrics,
+    spool: Spool,
+    registry: Registry,
+}
+
+async fn serve(args: &Args, parts: Parts, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let Parts { acceptor, metrics, spool, registry } = parts;
+    let service =
+        Ingest { acceptor: acceptor.clone(), proxies: proxies(args).await?, metrics: metrics.clone() };
     let files = TlsFiles::within(&args.tls_dir);
     let certificate = Served::from_files(&files).context("certificate of the ingest")?;
-    let listener = tokio::net::TcpListener::bind(args.listen)
-        .await
-        .with_context(|| format!("cannot listen on {}", args.listen))?;
-    let incoming = TlsListener::new(listener, certificate.config(GRPC)?)?.into_stream();
+    let (health, health_service) = tonic_health::server::health_reporter();
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .context("service description")?;
+    let listener =
+        TcpListener::bind(args.listen).await.with_context(|| format!("cannot listen on {}", args.listen))?;
+    let connections = TlsListener::new(listener, certificate.config(GRPC)?)?.into_stream();
+    let connections = limit(connections, args.max_connections, metrics.connections_refused.clone());
     let grpc = Server::builder()
-        .http2_keepalive_interval(Some(KEEPALIVE))
         .concurrency_limit_per_connection(CONCURRENT)
-        .add_service(AuditIngestServer::new(service).max_decoding_message_size(MAX_BATCH))
-        .serve_with_incoming_shutdown(incoming, shutdown.clone().cancelled_owned());
-    readiness.set(true);
-    let admin = admin::serve(args.admin, registry, readiness, axum::Router::new(), shutdown.clone());
+        .initial_stream_window_size(WINDOWS.0)
+        .initial_connection_window_size(WINDOWS.1)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .add_service(AuditIngestServer::new(service).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(health_service)
+        .add_service(reflection)
+        .serve_with_incoming_shutdown(connections, shutdown.clone().cancelled_owned());
+    let sources = sources(args, acceptor, metrics.clone())?;
+    let events = serve_events(args, sources, Arc::clone(&certificate), shutdown.clone());
+    let readiness = Readiness::default();
+    let admin = admin::serve(args.admin, registry, readiness.clone(), axum::Router::new(), shutdown.clone());
+    let watch = watch(spool, readiness, health, metrics);
     tokio::select! {
         result = grpc => result.context("gRPC server"),
+        result = events => result,
         result = admin => result.with_context(|| format!("admin server on {}", args.admin)),
+        () = watch => Ok(()),
         () = certificate.follow_files(files) => Ok(()),
     }
 }
@@ -80,6 +132,63 @@ async fn proxies(args: &Args) -> anyhow::Result<Arc<dyn Authenticate>> {
         None => {
             let reviews = TokenReviews::of_this_cluster().await;
             Ok(Arc::new(reviews.context("no API server: run in a cluster, or set KUBECONFIG")?))
+        }
+    }
+}
+
+/// Who takes events of other programs; none: nobody.
+fn sources(args: &Args, acceptor: Acceptor, metrics: Metrics) -> anyhow::Result<Option<Sources>> {
+    let Some(keys) = &args.source_keys else {
+        return Ok(None);
+    };
+    let keys = Arc::new(Tokens::open(keys).context("keys of sources")?);
+    Ok(Some(Sources { acceptor, keys, metrics, epoch: now() }))
+}
+
+/// Serves `POST /events` if it is asked for.
+async fn serve_events(
+    args: &Args,
+    sources: Option<Sources>,
+    certificate: Arc<Served>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let (Some(address), Some(sources)) = (args.events, sources) else {
+        return std::future::pending().await;
+    };
+    let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+    let (router, stop) = (sources.router(), shutdown.cancelled_owned());
+    let result = if args.events_plaintext {
+        axum::serve(listener, router).with_graceful_shutdown(stop).await
+    } else {
+        let listener = TlsListener::new(listener, certificate.config(HTTPS)?)?;
+        axum::serve(listener, router).with_graceful_shutdown(stop).await
+    };
+    result.with_context(|| format!("event server on {address}"))
+}
+
+/// Tells for ever how the spool is.
+async fn watch(spool: Spool, readiness: Readiness, reporter: HealthReporter, metrics: Metrics) {
+    let mut health = spool.health();
+    let mut ticks = tokio::time::interval(OBSERVE);
+    loop {
+        let status = match &*health.borrow_and_update() {
+            // A full spool takes batches again when some are delivered: whoever sends is told to wait.
+            Health::Writable | Health::Full => {
+                readiness.set(true);
+                ServingStatus::Serving
+            }
+            Health::Failing(reason) => {
+                readiness.refuse(format!("the spool cannot be written: {reason}"));
+                ServingStatus::NotServing
+            }
+        };
+        for service in ["", SERVICE] {
+            reporter.set_service_status(service, status).await;
+        }
+        tokio::select! {
+            // Its end is the spool's, and with it the process's.
+            _ = health.changed() => {}
+            _ = ticks.tick() => metrics.observe(&spool),
         }
     }
 }

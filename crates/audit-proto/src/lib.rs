@@ -13,6 +13,7 @@ pub mod event_id;
 pub mod writer;
 
 #[expect(missing_docs, reason = "generated; the .proto file documents it")]
+#[cfg_attr(feature = "grpc", expect(clippy::too_many_lines, reason = "generated"))]
 mod generated {
     include!(concat!(env!("OUT_DIR"), "/sallyport.audit.v1.rs"));
 }
@@ -21,3 +22,7 @@ mod generated {
 pub mod v1 {
     pub use super::generated::*;
 }
+
+/// The service's description for gRPC reflection, an encoded `google.protobuf.FileDescriptorSet`.
+#[cfg(feature = "grpc")]
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -170,6 +170,7 @@ mod tests {
             bytes_in: 72,
             bytes_out: 73,
             cut: true,
+            ..AuditEvent::default()
         };
         let mut bytes = vec![];
         EventWriter::new(&mut bytes)

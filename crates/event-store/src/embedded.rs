@@ -11,7 +11,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, params, params_from_ite
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::envelope::{REQUEST, decision, envelope, source, timestamp};
+use crate::envelope::{decision, envelope, event_type, source, timestamp};
 use crate::model::{ChainHead, ChainName, Finding, StoredEvent};
 use crate::query::{Filter, Page, Stats, Summary};
 use crate::{EventSink, EventStore, StoreError};
@@ -162,8 +162,18 @@ fn append_all(connection: &mut Connection, waiting: &[Waiting], limits: Limits) 
     let transaction = connection.transaction()?;
     let mut totals = Totals::new();
     for (events, findings, _) in waiting {
+        // What is told again is known by where its chain stands, so also when it was pruned since.
+        let mut stood = BTreeMap::new();
+        for chain in
+            events.iter().map(|event| &event.chain).chain(findings.iter().map(|finding| &finding.chain))
+        {
+            if !stood.contains_key(chain) {
+                stood.insert(chain, head_of(&transaction, chain)?);
+            }
+        }
+        let is_new = |chain: &ChainName, seq: u64| stood.get(chain).is_none_or(|head| seq > *head);
         let mut last: BTreeMap<&ChainName, &StoredEvent> = BTreeMap::new();
-        for event in events {
+        for event in events.iter().filter(|event| is_new(&event.chain, event.event.seq)) {
             insert_event(&transaction, event, &mut totals)?;
             let head = last.entry(&event.chain).or_insert(event);
             if event.event.seq > head.event.seq {
@@ -173,7 +183,7 @@ fn append_all(connection: &mut Connection, waiting: &[Waiting], limits: Limits) 
         for event in last.into_values() {
             set_head(&transaction, event)?;
         }
-        for finding in findings {
+        for finding in findings.iter().filter(|finding| is_new(&finding.chain, finding.to)) {
             insert_finding(&transaction, finding, &mut totals)?;
         }
     }
@@ -213,7 +223,7 @@ fn insert_event(
         signed(chain.epoch),
         signed(event.seq),
         source(event),
-        REQUEST,
+        event_type(event),
         event.trace_id,
         event.server,
         event.namespace,
@@ -237,6 +247,14 @@ fn insert_event(
         }
     }
     Ok(())
+}
+
+/// The last stored sequence of a chain; 0: none.
+fn head_of(connection: &Connection, chain: &ChainName) -> Result<u64, StoreError> {
+    let sql = "SELECT seq FROM chains WHERE proxy = ?1 AND worker = ?2 AND epoch = ?3";
+    let mut select = connection.prepare_cached(sql)?;
+    let head = select.query_row(params![chain.proxy, chain.worker, signed(chain.epoch)], |row| row.get(0));
+    Ok(head.optional()?.map_or(0, unsigned))
 }
 
 /// Where a chain stands, after this event of it.

@@ -9,13 +9,29 @@ use crate::model::ChainName;
 /// Type of events about requests.
 pub(crate) const REQUEST: &str = "mcp.request";
 
-/// Source of a server's events.
+/// Type of an event.
+pub(crate) fn event_type(event: &AuditEvent) -> &str {
+    if event.source.is_empty() { REQUEST } else { &event.event_type }
+}
+
+/// Source of a server's events, or the other program that sent it.
 pub(crate) fn source(event: &AuditEvent) -> String {
-    if event.server.is_empty() { "gateway".into() } else { format!("{}-gateway", event.server) }
+    if !event.source.is_empty() {
+        event.source.clone()
+    } else if event.server.is_empty() {
+        "gateway".into()
+    } else {
+        format!("{}-gateway", event.server)
+    }
 }
 
 /// `allow` or `deny`; an outcome told after its verdict has none of its own.
 pub(crate) fn decision(event: &AuditEvent) -> Option<&'static str> {
+    if !event.source.is_empty() {
+        let payload: Option<Value> = serde_json::from_slice(&event.payload).ok();
+        let told = payload.as_ref()?.get("decision")?.as_str()?;
+        return ["allow", "deny"].into_iter().find(|known| *known == told);
+    }
     match event.phase() {
         Phase::Outcome => None,
         Phase::Complete | Phase::Decision | Phase::Unspecified => {
@@ -47,6 +63,32 @@ fn insert_outcome(payload: &mut Map<String, Value>, event: &AuditEvent) {
 
 /// The envelope of an event. Empty fields are left out.
 pub fn envelope(chain: &ChainName, hash: &[u8], event: &AuditEvent) -> Value {
+    let mut payload = if event.source.is_empty() {
+        Value::Object(request(event))
+    } else {
+        serde_json::from_slice(&event.payload).unwrap_or(Value::Null)
+    };
+    if let Some(payload) = payload.as_object_mut() {
+        payload.insert(
+            "chain".into(),
+            json!({
+                "proxy": chain.proxy, "worker": chain.worker, "epoch": chain.epoch.to_string(), "seq": event.seq,
+                "prev_hash": hex(&event.prev_hash), "hash": hex(hash),
+            }),
+        );
+    }
+    let mut envelope = json!({
+        "timestamp": timestamp(event.time_unix_nanos), "source": source(event), "event_type": event_type(event),
+        "payload": payload,
+    });
+    if let Some(object) = envelope.as_object_mut().filter(|_| !event.trace_id.is_empty()) {
+        object.insert("trace_id".into(), event.trace_id.as_str().into());
+    }
+    envelope
+}
+
+/// The payload of a proxy's event.
+fn request(event: &AuditEvent) -> Map<String, Value> {
     let id =
         <[u8; 16]>::try_from(event.event_id.as_slice()).map(|id| event_id::text(&id)).unwrap_or_default();
     let phase = match event.phase() {
@@ -106,18 +148,5 @@ pub fn envelope(chain: &ChainName, hash: &[u8], event: &AuditEvent) -> Value {
         payload.insert("decision_seq".into(), event.decision_seq.into());
     }
     payload.insert("bytes_in".into(), event.bytes_in.into());
-    payload.insert(
-        "chain".into(),
-        json!({
-            "proxy": chain.proxy, "worker": chain.worker, "epoch": chain.epoch.to_string(), "seq": event.seq,
-            "prev_hash": hex(&event.prev_hash), "hash": hex(hash),
-        }),
-    );
-    let mut envelope = json!({
-        "timestamp": timestamp(event.time_unix_nanos), "source": source(event), "event_type": REQUEST, "payload": payload,
-    });
-    if let Some(object) = envelope.as_object_mut().filter(|_| !event.trace_id.is_empty()) {
-        object.insert("trace_id".into(), event.trace_id.as_str().into());
-    }
-    envelope
+    payload
 }

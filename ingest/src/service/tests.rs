@@ -1,10 +1,11 @@
 use prost::Message;
 use sallyport_audit_proto::chain;
 use sallyport_audit_proto::v1::AuditEvent;
-use sallyport_event_store::{Embedded, Limits};
+use sallyport_ingest_spool::{Health, Options, Spool};
 use tonic::Code;
 
 use super::*;
+use crate::accept::Heads;
 
 /// Knows the token `payments` of a pod, and is away for the token `later`.
 #[derive(Debug)]
@@ -39,14 +40,13 @@ fn batch(token: &str, proxy: &str, server: &str) -> Request<EmitRequest> {
 #[tokio::test]
 async fn a_pods_token_brings_that_pods_events_of_its_server_and_no_others() {
     let folder = tempfile::tempdir().unwrap();
-    let limits = Limits { max_bytes: 1 << 20, max_age: std::time::Duration::from_secs(3600) };
-    let ingest = Ingest {
-        sink: Embedded::open(&folder.path().join("events.db"), limits).unwrap(),
-        proxies: Arc::new(Cluster),
-        metrics: Metrics::default(),
-        readiness: Readiness::default(),
-        heads: Mutex::default(),
-    };
+    let options = Options { folder: folder.path().join("spool"), max_bytes: 1 << 20 };
+    let (spool, _reader) = Spool::open(&options).unwrap();
+    let mut health = spool.health();
+    health.wait_for(|health| *health == Health::Writable).await.unwrap();
+    let metrics = Metrics::default();
+    let acceptor = Acceptor::new(spool, Heads::default(), metrics.clone());
+    let ingest = Ingest { acceptor, proxies: Arc::new(Cluster), metrics };
     let refused = [
         (batch("payments", "a/other-pod", "payments"), Code::PermissionDenied),
         (batch("payments", "a/pod", "ledger"), Code::PermissionDenied),

@@ -49,9 +49,37 @@ async fn a_store_that_grows_beyond_its_bound_loses_the_oldest_first() {
 #[tokio::test]
 async fn an_event_that_is_told_again_is_stored_and_counted_once() {
     let (_folder, store) = open(Limits { max_bytes: u64::MAX, max_age: Duration::from_secs(DAY) });
+    let finding = Finding { chain: chain(), event_type: "audit.gap", from: 2, to: 3, nanos: 5 };
     for _ in 0..2 {
-        store.append(vec![event(1, 0), event(2, 0)], vec![]).await.expect("stored");
+        store.append(vec![event(1, 0), event(4, 0)], vec![finding.clone()]).await.expect("stored");
     }
-    assert_eq!(store.stats().await.expect("counts").events_total, 2);
-    assert_eq!(store.heads().await.expect("heads")[0].seq, 2);
+    let stats = store.stats().await.expect("counts");
+    assert_eq!((stats.events_total, stats.missing), (3, 2), "two events and one finding");
+    assert_eq!(store.heads().await.expect("heads")[0].seq, 4);
+}
+
+#[tokio::test]
+async fn another_programs_event_is_given_back_as_it_was_sent() {
+    let (_folder, store) = open(Limits { max_bytes: u64::MAX, max_age: Duration::from_secs(DAY) });
+    let payload = br#"{"decision":"deny","extra":[1,2]}"#.to_vec();
+    let sent = AuditEvent {
+        seq: 1,
+        time_unix_nanos: 1_500_000_000,
+        source: "billing".into(),
+        event_type: "billing.charge".into(),
+        trace_id: "t".into(),
+        payload,
+        ..AuditEvent::default()
+    };
+    let stored = StoredEvent { chain: chain(), bytes: vec![1], hash: [7; 32], event: sent };
+    store.append(vec![stored], vec![]).await.expect("stored");
+    let filter =
+        Filter { source: Some("billing".into()), decision: Some("deny".into()), ..Filter::default() };
+    let page = store.events(filter, 10, None).await.expect("a page");
+    let event = &page.events[0];
+    assert_eq!(event["event_type"], "billing.charge");
+    assert_eq!(event["timestamp"], "1970-01-01T00:00:01.500000000Z");
+    assert_eq!(event["payload"]["extra"], json!([1, 2]));
+    assert_eq!(event["payload"]["chain"]["seq"], 1);
+    assert_eq!(store.stats().await.expect("counts").denied, 1);
 }

@@ -1,0 +1,110 @@
+//! What a record of the spool holds: events of one chain as they arrived, checked. An internal format; fields may be added.
+
+use prost::Message;
+use sallyport_audit_proto::chain::{self, Head};
+use sallyport_audit_proto::v1::AuditEvent;
+use sallyport_event_store::{ChainName, Finding, StoredEvent};
+
+use crate::check::Checked;
+
+/// Kinds of findings, in the order of their numbers, which begin at 1.
+const KINDS: [&str; 3] = ["audit.gap", "audit.dropped", "audit.broken"];
+
+/// A record.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Spooled {
+    #[prost(string, tag = "1")]
+    pub(crate) proxy: String,
+    #[prost(uint32, tag = "2")]
+    pub(crate) worker: u32,
+    #[prost(fixed64, tag = "3")]
+    pub(crate) epoch: u64,
+    /// When it arrived, nanoseconds since 1970.
+    #[prost(fixed64, tag = "4")]
+    pub(crate) nanos: u64,
+    /// Where the chain stands after it.
+    #[prost(uint64, tag = "5")]
+    head_seq: u64,
+    #[prost(bytes = "vec", tag = "6")]
+    head_hash: Vec<u8>,
+    #[prost(bytes = "vec", repeated, tag = "7")]
+    pub(crate) events: Vec<Vec<u8>>,
+    #[prost(message, repeated, tag = "8")]
+    findings: Vec<SpooledFinding>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct SpooledFinding {
+    #[prost(uint32, tag = "1")]
+    kind: u32,
+    #[prost(uint64, tag = "2")]
+    from: u64,
+    #[prost(uint64, tag = "3")]
+    to: u64,
+}
+
+impl Spooled {
+    /// A checked batch that arrived at `nanos`.
+    pub(crate) fn new(chain: &ChainName, checked: Checked, nanos: u64) -> Self {
+        let findings = checked.findings.iter().map(|finding| {
+            let kind = KINDS.iter().zip(1..).find(|(kind, _)| **kind == finding.event_type);
+            SpooledFinding { kind: kind.map_or(0, |(_, number)| number), from: finding.from, to: finding.to }
+        });
+        Self {
+            proxy: chain.proxy.clone(),
+            worker: chain.worker,
+            epoch: chain.epoch,
+            nanos,
+            head_seq: checked.head.seq,
+            head_hash: checked.head.hash.to_vec(),
+            findings: findings.collect(),
+            events: checked.events.into_iter().map(|event| event.bytes).collect(),
+        }
+    }
+
+    pub(crate) fn chain(&self) -> ChainName {
+        ChainName { proxy: self.proxy.clone(), worker: self.worker, epoch: self.epoch }
+    }
+
+    pub(crate) fn head(&self) -> Head {
+        Head { seq: self.head_seq, hash: self.head_hash.as_slice().try_into().unwrap_or_default() }
+    }
+
+    /// What the store takes.
+    pub(crate) fn into_stored(self) -> Result<(Vec<StoredEvent>, Vec<Finding>), prost::DecodeError> {
+        let chain = self.chain();
+        let findings = self.findings.iter().filter_map(|finding| {
+            let event_type = *KINDS.get(usize::try_from(finding.kind).ok()?.checked_sub(1)?)?;
+            let (from, to, nanos) = (finding.from, finding.to, self.nanos);
+            Some(Finding { chain: chain.clone(), event_type, from, to, nanos })
+        });
+        let findings = findings.collect();
+        let events = self.events.into_iter().map(|bytes| -> Result<StoredEvent, prost::DecodeError> {
+            let event = AuditEvent::decode(bytes.as_slice())?;
+            Ok(StoredEvent { chain: chain.clone(), hash: chain::hash(&bytes), bytes, event })
+        });
+        Ok((events.collect::<Result<_, _>>()?, findings))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_comes_out_as_it_went_in() {
+        let chain = ChainName { proxy: "p".into(), worker: 1, epoch: u64::MAX };
+        let event = AuditEvent { seq: 9, server: "payments".into(), ..AuditEvent::default() };
+        let bytes = event.encode_to_vec();
+        let stored = StoredEvent { chain: chain.clone(), hash: chain::hash(&bytes), bytes, event };
+        let found = |event_type| Finding { chain: chain.clone(), event_type, from: 3, to: 8, nanos: 7 };
+        let head = Head { seq: 9, hash: stored.hash };
+        let findings: Vec<_> = KINDS.into_iter().map(found).collect();
+        let checked =
+            Checked { events: vec![stored.clone()], findings: findings.clone(), duplicates: 0, head };
+        let bytes = Spooled::new(&chain, checked, 7).encode_to_vec();
+        let read = Spooled::decode(bytes.as_slice()).unwrap();
+        assert_eq!((read.chain(), read.head()), (chain, head));
+        assert_eq!(read.into_stored().unwrap(), (vec![stored], findings));
+    }
+}
