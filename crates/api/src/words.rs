@@ -1,7 +1,7 @@
 //! The words of status: phases, types of conditions, reasons, and reasons of events. All are stable: tools may compare them.
 //!
 //! Reasons that come from resolving, such as `RouteCollision`, appear in conditions as
-//! they are. `docs/status.md` lists all words with what to do about them.
+//! they are. `docs/kubernetes.md` lists all words with what to do about them.
 
 /// Phases of an MCPServer.
 pub mod server_phase {
