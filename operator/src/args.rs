@@ -4,12 +4,22 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Runs the control plane on a directory of manifests.
+use anyhow::Context;
+
+/// Runs the control plane: on a directory of manifests, or in a Kubernetes cluster.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// Directory of manifests, watched.
-    #[arg(long, env = "SALLYPORT_CONFIG")]
-    pub config: PathBuf,
+    #[arg(
+        long,
+        env = "SALLYPORT_CONFIG",
+        required_unless_present = "kubernetes",
+        conflicts_with = "kubernetes"
+    )]
+    pub config: Option<PathBuf>,
+    /// Take the resources of a Kubernetes cluster: of the one that KUBECONFIG names, else of the one around this pod.
+    #[arg(long, env = "SALLYPORT_KUBERNETES")]
+    pub kubernetes: bool,
     /// Address of the xDS server.
     #[arg(long, default_value = "127.0.0.1:18000")]
     pub listen: SocketAddr,
@@ -17,22 +27,22 @@ pub struct Args {
     #[arg(long, default_value = "127.0.0.1:18002")]
     pub admin: SocketAddr,
     /// Folder with tls.crt and tls.key; read anew when they change.
-    #[arg(long)]
-    pub tls_dir: PathBuf,
+    #[arg(long, env = "SALLYPORT_TLS_DIR")]
+    pub tls_dir: Option<PathBuf>,
     /// File of proxy names by token digest.
-    #[arg(long)]
-    pub tokens: PathBuf,
+    #[arg(long, required_unless_present = "kubernetes")]
+    pub tokens: Option<PathBuf>,
     /// The filter's module, as the proxy finds it.
-    #[arg(long)]
-    pub wasm: PathBuf,
-    /// Address that proxies listen on for MCP.
+    #[arg(long, required_unless_present = "kubernetes")]
+    pub wasm: Option<PathBuf>,
+    /// Address that proxies listen on for MCP. In Kubernetes each server names its own.
     #[arg(long, default_value = "127.0.0.1:8091")]
     pub gateway_listen: SocketAddr,
     /// Name of the proxy that is configured; the name behind its token.
     #[arg(long, default_value = "standalone")]
     pub proxy: String,
     /// Name of the cluster in events.
-    #[arg(long, default_value = "local")]
+    #[arg(long, env = "MCP_CLUSTER_NAME", default_value = "local")]
     pub cluster_name: String,
     /// File with the key of argument digests.
     #[arg(long)]
@@ -41,6 +51,27 @@ pub struct Args {
     /// that it denies everything until the control plane is back. 0: for ever.
     #[arg(long, env = "SALLYPORT_ECDS_TTL", default_value = "3600", value_parser = seconds)]
     pub ecds_ttl: Duration,
+    /// Namespace of the operator itself; by default that of its client.
+    #[arg(long, env = "POD_NAMESPACE")]
+    pub namespace: Option<String>,
+    /// Name of this replica.
+    #[arg(long, env = "POD_NAME", default_value = "operator")]
+    pub pod_name: String,
+}
+
+impl Args {
+    /// The key of argument digests; empty: none.
+    pub(crate) fn digest_key(&self) -> anyhow::Result<Vec<u8>> {
+        match &self.digest_key_file {
+            Some(path) => std::fs::read(path).with_context(|| format!("cannot read {}", path.display())),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// How long filter configurations count without a sign of life; none: for ever.
+    pub(crate) fn ttl(&self) -> Option<Duration> {
+        Some(self.ecds_ttl).filter(|ttl| !ttl.is_zero())
+    }
 }
 
 fn seconds(text: &str) -> Result<Duration, std::num::ParseIntError> {

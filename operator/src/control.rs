@@ -30,13 +30,23 @@ pub(crate) enum Delta {
     /// It was added or changed; a time in seconds since 1970 counts for a session that does not say when it was created.
     Upsert(Object, Option<i64>),
     /// It is not as it must be: what is left of it, and what is wrong.
-    #[expect(dead_code, reason = "the Kubernetes source finds such")]
     Reject(Key, Option<Object>, Vec<Problem>),
     /// It is gone.
     Remove(Key),
 }
 
 impl Delta {
+    /// Whose it is.
+    pub(crate) fn key(&self) -> Key {
+        match self {
+            Self::Upsert(object, _) => {
+                let (namespace, name) = object.id();
+                (object.kind(), ObjectId::new(namespace, name))
+            }
+            Self::Reject(key, ..) | Self::Remove(key) => key.clone(),
+        }
+    }
+
     fn kind(&self) -> Kind {
         match self {
             Self::Upsert(object, _) => object.kind(),

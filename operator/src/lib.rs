@@ -10,10 +10,12 @@ mod collect;
 mod control;
 mod directory;
 mod enforcement;
+mod kubernetes;
 mod lock;
 mod metrics;
 pub mod render;
 mod revisions;
+mod run;
 mod standalone;
 #[expect(dead_code, reason = "the Kubernetes source runs it")]
 mod status;
@@ -21,4 +23,4 @@ mod targets;
 mod watch;
 
 pub use args::Args;
-pub use standalone::run;
+pub use run::run;

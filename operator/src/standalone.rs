@@ -49,21 +49,21 @@ impl Admit for Credentials {
 /// # Errors
 /// The directory, a credential or an address cannot be used.
 pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let config = args.config.as_deref().context("give --config, the directory that holds the manifests")?;
     anyhow::ensure!(
-        args.config.is_dir(),
+        config.is_dir(),
         "{} is no directory; give the one that holds the manifests",
-        args.config.display()
+        config.display()
     );
     // The watcher tells absolute paths, whatever it was given.
-    let root = std::path::absolute(&args.config)?;
-    let tokens = Tokens::open(&args.tokens).context("tokens of proxies")?;
-    let files = TlsFiles::within(&args.tls_dir);
+    let root = std::path::absolute(config)?;
+    let tokens = args.tokens.as_deref().context("give --tokens, the file of proxies' tokens")?;
+    let tokens = Tokens::open(tokens).context("tokens of proxies")?;
+    let tls_dir = args.tls_dir.as_deref().context("give --tls-dir, the folder of the certificate")?;
+    let files = TlsFiles::within(tls_dir);
     let certificate = Served::from_files(&files).context("certificate of the control plane")?;
     let tls = certificate.config(GRPC)?;
-    let digest_key = match &args.digest_key_file {
-        Some(path) => std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?,
-        None => Vec::new(),
-    };
+    let module = args.wasm.as_deref().context("give --wasm, the filter's module")?;
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
     let tracked = Tracked::default();
@@ -73,17 +73,16 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
     let enforcement = Enforcement { targets: targets.clone(), index: index.clone(), applied: rung };
     let shared = Shared { enforcement, problems: Arc::default() };
     let readiness = Readiness::default();
-    let ttl = Some(args.ecds_ttl).filter(|ttl| !ttl.is_zero());
     let Tracked { target, underway, .. } = tracked;
     let credentials = Credentials { tokens, proxy: args.proxy.clone(), target: target.clone() };
-    let service = Service::new(credentials, ttl);
+    let service = Service::new(credentials, args.ttl());
     let following = metrics.clone().follow(target, underway, || {}, shutdown.clone());
     let admin = admin::serve(args.admin, shared.clone(), registry, readiness.clone(), shutdown.clone());
     let common = Common {
         listen: Address { host: args.gateway_listen.ip().to_string(), port: args.gateway_listen.port() },
-        module: absolute(&args.wasm),
+        module: absolute(module),
         proxy: args.proxy.clone(),
-        digest_key,
+        digest_key: args.digest_key()?,
     };
     let revisions = Revisions::default();
     let problems = shared.problems.clone();

@@ -39,7 +39,6 @@ pub(crate) enum Targets {
 
 impl Targets {
     /// A target for each server.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the Kubernetes source makes it"))]
     pub(crate) fn per_server() -> Self {
         Self::PerServer(Arc::default())
     }

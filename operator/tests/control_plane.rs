@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::{Args as _, FromArgMatches};
 use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
@@ -69,19 +70,20 @@ impl ControlPlane {
     }
 
     fn args(&self) -> Args {
-        Args {
-            config: relative(&self.path("config")),
-            listen: self.xds,
-            admin: self.admin,
-            tls_dir: self.folder.path().into(),
-            tokens: self.path("tokens.json"),
-            wasm: PathBuf::from("filter.wasm"),
-            gateway_listen: free_address(),
-            proxy: "standalone".into(),
-            cluster_name: "local".into(),
-            digest_key_file: None,
-            ecds_ttl: Duration::ZERO,
-        }
+        let flags = [
+            ("config", relative(&self.path("config")).display().to_string()),
+            ("listen", self.xds.to_string()),
+            ("admin", self.admin.to_string()),
+            ("tls-dir", self.folder.path().display().to_string()),
+            ("tokens", self.path("tokens.json").display().to_string()),
+            ("wasm", "filter.wasm".into()),
+            ("gateway-listen", free_address().to_string()),
+            ("ecds-ttl", "0".into()),
+        ];
+        let flags = flags.into_iter().map(|(name, value)| format!("--{name}={value}"));
+        let command = Args::augment_args(clap::Command::new("operator"));
+        let matches = command.try_get_matches_from(std::iter::once("operator".into()).chain(flags)).unwrap();
+        Args::from_arg_matches(&matches).unwrap()
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -10,6 +10,7 @@ pub mod duration;
 pub mod manifest;
 mod object;
 pub mod schema;
+mod stored;
 pub mod v1alpha1;
 pub mod words;
 
@@ -17,6 +18,7 @@ pub use crds::crds;
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 pub use kube::core::ObjectMeta;
 pub use object::{Kind, Object};
+pub use stored::{Unfit, load_stored};
 
 /// API group of all resources.
 pub const GROUP: &str = "mcpruntime.org";

@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn a_configuration_is_for_envoy_to_take() {
         let both = survey(&[("a/-", None), ("a/1", Some(""))]);
-        let taken = Progress::of_proxies(&[both.clone()], 0, types::EXTENSION);
+        let taken = Progress::of_proxies(std::slice::from_ref(&both), 0, types::EXTENSION);
         assert_eq!((taken.enforced, taken.of), (1, 1));
         assert_eq!(Progress::of_streams(&both, 0, types::SESSION).pending, ["a/1"]);
     }

@@ -1,0 +1,181 @@
+//! The cluster as source of objects, and one target for each server.
+//!
+//! ```text
+//!   API server ─▶ source (a watch per kind) ─▶ Control ─▶ index, targets ─▶ xDS ─▶ proxies
+//!                                                │ news of objects           │ news of proxies
+//!                                                └──────────▶ Hub ◀──────────┘
+//!                                         workloads, status, webhook: each `async fn run(hub)`
+//! ```
+//!
+//! Every replica watches, and serves xDS; only the one that leads writes. xDS is served from the first complete state on:
+//! until then a proxy keeps what it has.
+
+mod admit;
+mod backoff;
+mod client;
+mod feed;
+mod leader;
+mod metrics;
+mod source;
+mod taking;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::Context;
+use kube::{Api, Client};
+use prometheus_client::registry::Registry;
+use sallyport_operator_index::{Index, Key};
+use sallyport_operator_ir::Address;
+use sallyport_operator_xds::{Service, serve};
+use sallyport_policy::ObjectId;
+use sallyport_resolve::Settings;
+use sallyport_runtime::admin::Readiness;
+use sallyport_runtime::files::random_hex;
+use sallyport_runtime::identity::TokenReviews;
+use sallyport_runtime::tls::{GRPC, Served, TlsFiles, TlsListener};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::{self, Shared};
+use crate::args::Args;
+use crate::control::{Common, Control};
+use crate::enforcement::Enforcement;
+use crate::metrics::Metrics;
+use crate::revisions::Revisions;
+use crate::targets::Targets;
+
+use admit::PodsOnly;
+use feed::Feed;
+use leader::Candidate;
+use metrics::WatchMetrics;
+use taking::Taking;
+
+/// The Lease of the replica that writes.
+const LEASE: &str = "sallyport-operator";
+/// Where a sidecar finds the filter's module.
+const MODULE: &str = "/opt/sallyport/filter.wasm";
+/// Giving the Lease up takes no longer.
+const LEAVE: Duration = Duration::from_secs(3);
+
+/// What the parts of the operator share.
+#[expect(dead_code, reason = "each part reads what it needs")]
+#[derive(Clone)]
+pub(crate) struct Hub {
+    pub(crate) client: Client,
+    pub(crate) args: Arc<Args>,
+    /// What proxies and the API server are shown, on xDS and by the webhook; without one every handshake fails.
+    pub(crate) certificate: Arc<Served>,
+    /// All objects as they are stored, status included, and what is wrong with them.
+    pub(crate) index: Arc<Mutex<Index>>,
+    /// Who is connected.
+    pub(crate) targets: Targets,
+    /// What is enforced where.
+    pub(crate) enforcement: Enforcement,
+    /// Whether this replica writes.
+    pub(crate) leader: watch::Receiver<bool>,
+    /// Whether every object is known; once true it stays so.
+    pub(crate) complete: watch::Receiver<bool>,
+    /// Tells of objects that changed in any way, status included, or are gone.
+    pub(crate) objects: Feed<Key>,
+    /// Tells of servers whose proxies came, went or answered.
+    pub(crate) proxies: Feed<ObjectId>,
+    pub(crate) shutdown: CancellationToken,
+}
+
+impl std::fmt::Debug for Hub {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hub").finish_non_exhaustive()
+    }
+}
+
+/// Runs until `shutdown`.
+pub(crate) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let client = client::connect().await?;
+    let namespace = args.namespace.clone().unwrap_or_else(|| client.default_namespace().into());
+    let identity = format!("{}-{}", args.pod_name, random_hex::<4>());
+    let (candidate, leader) = Candidate::new(Api::namespaced(client.clone(), &namespace), LEASE, identity);
+    let mut registry = Registry::default();
+    let metrics = Metrics::register(&mut registry);
+    let watch_metrics = WatchMetrics::register(&mut registry);
+    let index = Arc::new(Mutex::new(Index::new(Settings { cluster: args.cluster_name.clone() })));
+    let (targets, (applied, rung), (whole, complete)) =
+        (Targets::per_server(), watch::channel(0), watch::channel(false));
+    let enforcement = Enforcement { targets: targets.clone(), index: index.clone(), applied: rung };
+    let hub = Hub {
+        client: client.clone(),
+        args: Arc::new(args.clone()),
+        certificate: certificate(&args)?,
+        index: index.clone(),
+        targets: targets.clone(),
+        enforcement: enforcement.clone(),
+        leader,
+        complete,
+        objects: Feed::default(),
+        proxies: Feed::default(),
+        shutdown: shutdown.clone(),
+    };
+    let control =
+        Control { index, targets, metrics, common: common(&args)?, revisions: Revisions::default(), applied };
+    let readiness = Readiness::default();
+    let shared = Shared { enforcement, problems: Arc::default() };
+    let admin = admin::serve(args.admin, shared, registry, readiness.clone(), shutdown.clone());
+    let taking = Taking::new(&hub, control, whole, watch_metrics);
+    let leading = tokio::spawn(candidate.run(shutdown.clone()));
+    let mut parts = parts(&hub);
+    let result = tokio::select! {
+        result = taking.run() => result,
+        result = serve_proxies(&hub, &readiness) => result,
+        result = admin => result.with_context(|| format!("admin server on {}", args.admin)),
+        Some(ended) = parts.join_next() => ended.map_err(anyhow::Error::from).and_then(|result| result),
+        () = shutdown.cancelled() => Ok(()),
+    };
+    shutdown.cancel();
+    // A Lease that is given up is taken at once; one that is not stands for a while.
+    let _ = tokio::time::timeout(LEAVE, leading).await;
+    result
+}
+
+/// What runs beside the source, each until the process ends; one that ends with an error ends it.
+fn parts(_hub: &Hub) -> JoinSet<anyhow::Result<()>> {
+    JoinSet::new()
+}
+
+fn common(args: &Args) -> anyhow::Result<Common> {
+    let port = args.gateway_listen.port();
+    Ok(Common {
+        listen: Address { host: "0.0.0.0".into(), port },
+        module: MODULE.into(),
+        // Each goes by the name of its pod.
+        proxy: String::new(),
+        digest_key: args.digest_key()?,
+    })
+}
+
+/// The certificate in `--tls-dir`, where that is given; else none yet.
+fn certificate(args: &Args) -> anyhow::Result<Arc<Served>> {
+    let Some(folder) = &args.tls_dir else {
+        return Ok(Arc::default());
+    };
+    let files = TlsFiles::within(folder);
+    let served = Served::from_files(&files).context("certificate of the control plane")?;
+    tokio::spawn(served.clone().follow_files(files));
+    Ok(served)
+}
+
+async fn serve_proxies(hub: &Hub, readiness: &Readiness) -> anyhow::Result<()> {
+    let args = &hub.args;
+    let tls = hub.certificate.config(GRPC)?;
+    let mut complete = hub.complete.clone();
+    complete.wait_for(|complete| *complete).await?;
+    let on = || format!("xDS server on {}", args.listen);
+    let listener = TcpListener::bind(args.listen).await.with_context(on)?;
+    let incoming = TlsListener::new(listener, tls)?.into_stream();
+    let authenticate = Arc::new(TokenReviews::new(hub.client.clone()));
+    let service = Service::new(PodsOnly { authenticate, targets: hub.targets.clone() }, args.ttl());
+    readiness.set(true);
+    tracing::info!(xds = %args.listen, admin = %args.admin, "control plane ready");
+    serve(incoming, service, hub.shutdown.clone().cancelled_owned()).await.with_context(on)
+}

@@ -1,0 +1,114 @@
+//! Takes in what the watches tell.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use sallyport_api::Kind;
+use sallyport_operator_index::Key;
+use sallyport_policy::ObjectId;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::Hub;
+use super::metrics::WatchMetrics;
+use super::source::{self, Note};
+use crate::control::{Control, Delta};
+use crate::lock::lock;
+use crate::targets::Tracked;
+
+/// Events that are taken in together at most: readers of the index wait no longer than for these.
+const BATCH: usize = 1024;
+
+/// Brings what the watches tell to the targets.
+#[derive(Debug)]
+pub(crate) struct Taking {
+    hub: Hub,
+    control: Control,
+    metrics: WatchMetrics,
+    /// Kinds that are not known as a whole yet.
+    missing: BTreeSet<Kind>,
+    complete: watch::Sender<bool>,
+}
+
+impl Taking {
+    pub(crate) fn new(
+        hub: &Hub,
+        control: Control,
+        complete: watch::Sender<bool>,
+        metrics: WatchMetrics,
+    ) -> Self {
+        Self { hub: hub.clone(), control, metrics, missing: Kind::ALL.into_iter().collect(), complete }
+    }
+
+    /// Watches until the process ends.
+    pub(crate) async fn run(mut self) -> anyhow::Result<()> {
+        let (sender, mut notes) = mpsc::channel(BATCH);
+        let mut watches = JoinSet::new();
+        for kind in Kind::ALL {
+            watches.spawn(source::follow(
+                self.hub.client.clone(),
+                kind,
+                sender.clone(),
+                self.metrics.clone(),
+            ));
+        }
+        drop(sender);
+        let mut batch = Vec::new();
+        while notes.recv_many(&mut batch, BATCH).await > 0 {
+            let mut deltas: Vec<(Delta, Instant)> = Vec::new();
+            for note in batch.drain(..) {
+                match note {
+                    Note::Delta(delta, arrived) => deltas.push((delta, arrived)),
+                    Note::Listed(kind, listed) => {
+                        self.apply(std::mem::take(&mut deltas)).await;
+                        let gone = self.gone(kind, &listed);
+                        self.apply(gone).await;
+                        self.listed(kind, listed.len());
+                    }
+                }
+            }
+            self.apply(deltas).await;
+        }
+        anyhow::bail!("the watches ended")
+    }
+
+    /// Objects that we know and the list does not.
+    fn gone(&self, kind: Kind, listed: &BTreeSet<ObjectId>) -> Vec<(Delta, Instant)> {
+        let now = Instant::now();
+        let index = lock(&self.control.index);
+        let gone = index.keys().filter(|(known, id)| *known == kind && !listed.contains(id));
+        gone.map(|key| (Delta::Remove(key), now)).collect()
+    }
+
+    fn listed(&mut self, kind: Kind, objects: usize) {
+        tracing::info!(kind = kind.as_str(), objects, "list complete");
+        self.missing.remove(&kind);
+        if self.missing.is_empty() {
+            self.complete.send_replace(true);
+        }
+    }
+
+    #[tracing::instrument(name = "operator.change", level = "debug", skip_all, fields(changes = deltas.len()))]
+    async fn apply(&mut self, deltas: Vec<(Delta, Instant)>) {
+        if deltas.is_empty() {
+            return;
+        }
+        let (deltas, arrivals): (Vec<Delta>, Vec<Instant>) = deltas.into_iter().unzip();
+        let keys: Vec<Key> = deltas.iter().map(Delta::key).collect();
+        for (server, tracked) in self.control.apply(deltas).await {
+            self.follow(server, tracked);
+        }
+        for arrived in arrivals {
+            self.metrics.lag.observe(arrived.elapsed().as_secs_f64());
+        }
+        self.hub.objects.publish(&keys);
+    }
+
+    /// Follows what the proxies of a new target do.
+    fn follow(&self, server: ObjectId, tracked: Tracked) {
+        let news = self.hub.proxies.clone();
+        let Tracked { target, underway, end, .. } = tracked;
+        let answered = move || news.publish(std::slice::from_ref(&server));
+        tokio::spawn(self.control.metrics.clone().follow(target, underway, answered, end));
+    }
+}
