@@ -26,6 +26,11 @@ run: build ## Runs everything on config/samples/payments
 demo: build ## Shows allowed, denied and revoked calls through a real Envoy, and leaves it running
 	@python3 e2e/demo.py
 
+.PHONY: demo-kubernetes
+demo-kubernetes: images ## The same on a real Kubernetes, which it starts if KUBECONFIG names none
+	@if [ -z "$$KUBECONFIG" ]; then scripts/setup.sh cluster; fi
+	@python3 e2e/demo_kubernetes.py
+
 .PHONY: check-layers
 check-layers: ## Who may depend on whom (scripts/layers.toml)
 	@python3 scripts/check_layers.py

@@ -7,78 +7,16 @@ import socket
 import sys
 import time
 
+import walk
 from harness import until
-from samples import EVERYTHING, LEGACY, MODERN, OPS, REPORT, Samples, reason_of
-from typescript import SdkError
+from samples import EVERYTHING, LEGACY, MODERN, OPS, Samples
+from walk import aside, attempt, heading, line, text
 
 # Where things listen when nothing else does; `sallyport up` has the same defaults.
 FRIENDLY = {
     "listen": 8091, "api": 8080, "envoy-admin": 9901, "xds": 18000, "ingest": 18001, "operator-admin": 18002, "ingest-admin": 18003,
 }
 UPSTREAMS = (8088, 8089)
-WHY = {
-    "tool_not_granted": "its grant does not name the tool",
-    "side_effect_not_allowed": "its grant allows reading only, and this tool writes",
-    "missing_session": "no user has opened a session for it",
-    "trust_too_low": "the user consented to medium trust, the tool requires high",
-    "tool_denied": "the grant forbids this tool in so many words",
-    "session_revoked": "the user's consent is withdrawn",
-}
-
-
-def styled(code, text):
-    return f"\033[{code}m{text}\033[0m" if sys.stdout.isatty() else text
-
-
-def heading(text):
-    print(f"\n{styled('1', text)}", flush=True)
-
-
-def line(mark, colour, verdict, who, what, why):
-    print(f"  {styled(colour, f'{mark} {verdict:<8}')} {who:<13} {what:<34} {why}", flush=True)
-
-
-def aside(text):
-    print(styled("2", f"    {text}"), flush=True)
-
-
-def attempt(who, what, call, outcome):
-    """One call through the gateway on one line: the verdict, and what the server answered or why it never saw the call."""
-    try:
-        answer = call()
-    except SdkError as error:
-        reason = reason_of(error)
-        line("✘", "31", "denied", who, what, f"{reason}: {WHY.get(reason, error.message)}")
-    else:
-        line("✔", "32", "allowed", who, what, outcome(answer))
-
-
-def refunded(answer):
-    invoice = answer["structuredContent"]
-    return f"{invoice['refunded_cents'] / 100:,.2f} {invoice['currency']} paid back to {invoice['customer']}"
-
-
-def text(answer):
-    return answer["content"][0]["text"]
-
-
-def payments(demo):
-    heading("payments: our sample, on the official Rust SDK. Clients: TypeScript SDK v2, protocol 2026-07-28")
-    ops, report = demo.connect("v2", MODERN, OPS), demo.connect("v2", MODERN, REPORT)
-    stranger = demo.connect("v2", MODERN, {name: value for name, value in OPS.items() if "session" not in name})
-    listed = lambda answer: f"{len(answer['structuredContent']['invoices'])} invoices"  # noqa: E731
-    attempt("ops-agent", "list_invoices", lambda: ops.tool("list_invoices"), listed)
-    attempt("report-agent", "list_invoices", lambda: report.tool("list_invoices"), listed)
-    attempt("report-agent", "refund_invoice inv-1001", lambda: report.tool("refund_invoice", invoice_id="inv-1001"), refunded)
-    attempt("report-agent", "add_note inv-1001", lambda: report.tool("add_note", invoice_id="inv-1001", note="late"), text)
-    attempt("ops-agent", "list_invoices, without a session", lambda: stranger.tool("list_invoices"), listed)
-    attempt("ops-agent", "refund_invoice inv-1001", lambda: ops.tool("refund_invoice", invoice_id="inv-1001"), refunded)
-    enforced = demo.consent("sess-ops", "high")["enforced"]
-    aside("user-123 consents to high trust: POST /api/v1/runtime/sessions")
-    aside(f"enforced on {enforced['enforced']} of {enforced['of']} filter instances in {enforced['millis']:.1f} ms")
-    attempt("ops-agent", "refund_invoice inv-1001", lambda: ops.tool("refund_invoice", invoice_id="inv-1001"), refunded)
-
-
 def everything(demo):
     heading("everything: the MCP project's reference server. Client: TypeScript SDK v1, protocol 2025-11-25")
     ops = demo.connect("v1", LEGACY, EVERYTHING, "everything")
@@ -101,14 +39,9 @@ def everything(demo):
 
 
 def record(demo):
-    heading("The record, newest first")
-    aside("$ sallyport events --limit 16")
     until(lambda: demo.events(reason="session_revoked", tool_name="get-sum"), what="the last event")
     until(lambda: any(event["payload"].get("cut") for event in demo.events()), what="the event of the cut")
-    for event in demo.cli("events", "--limit", "16").stdout.splitlines():
-        print(f"  {event}")
-    stats = demo.api("GET", "stats")[1]
-    aside(f"{len(demo.events())} events stored, {stats['missing']} missing: each names its predecessor by hash, so a gap would show")
+    walk.record(demo, 16)
 
 
 def what_next(demo):
@@ -166,7 +99,7 @@ def main():
     with contextlib.suppress(KeyboardInterrupt), contextlib.closing(start(once)) as demo:
         print("Sallyport: a call passes two gates, the administrator's grant and the user's consent, or it does not pass.")
         aside(f"control plane, Envoy, audit ingest and API up, with a first verdict, after {demo.started_in:.1f} s")
-        payments(demo)
+        walk.payments(demo)
         everything(demo)
         record(demo)
         if not once:

@@ -44,6 +44,23 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def ask(address, method, path, body=None, headers=None, timeout=10):
+    """One HTTP request of a connection of its own: status and body. Headers are pairs, or a dictionary."""
+    connection = http.client.HTTPConnection(*address, timeout=timeout)
+    try:
+        connection.putrequest(method, path, skip_accept_encoding=True)
+        pairs = headers.items() if isinstance(headers, dict) else (headers or [])
+        for name, value in pairs:
+            connection.putheader(name, value)
+        if body is not None:
+            connection.putheader("content-length", str(len(body)))
+        connection.endheaders(body)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
 def until(condition, seconds=15, what="condition"):
     """Polls until `condition` gives something true, and gives it back."""
     deadline = time.monotonic() + seconds
@@ -55,7 +72,23 @@ def until(condition, seconds=15, what="condition"):
     raise AssertionError(f"{what} did not come true within {seconds} s")
 
 
-class Gateway:
+class ControlApi:
+    """The control API: needs `request`, for the port `api`, and `key`."""
+
+    def api(self, method, path, body=None, key=None):
+        body = json.dumps(body).encode() if body is not None else None
+        headers = {"x-api-key": self.key if key is None else key, "content-type": "application/json"}
+        status, answer = self.request(method, f"/api/v1/{path}", body, headers, port="api", timeout=30)
+        return status, json.loads(answer)
+
+    def events(self, **filters):
+        query = "&".join(f"{name}={value}" for name, value in {"limit": 1000, **filters}.items())
+        status, page = self.api("GET", f"events/filter?{query}")
+        assert status == 200, page
+        return page["events"]
+
+
+class Gateway(ControlApi):
     """`sallyport up` on a copy of `manifests` but the folders `without`, each file passed through `edit`, with further `options`."""
 
     FLAGS = ["listen", "api", "envoy-admin", "xds", "ingest", "operator-admin", "ingest-admin"]
@@ -96,38 +129,14 @@ class Gateway:
         return json.loads((self.folder / "data/run.json").read_text())
 
     def request(self, method, path, body=None, headers=None, port="listen", timeout=10):
-        connection = http.client.HTTPConnection("127.0.0.1", self.ports[port], timeout=timeout)
-        try:
-            connection.putrequest(method, path, skip_accept_encoding=True)
-            pairs = headers.items() if isinstance(headers, dict) else (headers or [])
-            for name, value in pairs:
-                connection.putheader(name, value)
-            if body is not None:
-                connection.putheader("content-length", str(len(body)))
-            connection.endheaders(body)
-            answer = connection.getresponse()
-            return answer.status, answer.read()
-        finally:
-            connection.close()
+        return ask(("127.0.0.1", self.ports[port]), method, path, body, headers, timeout)
 
     def reason(self, answer):
         return json.loads(answer[1])["error"]["data"]["reason"]
 
-    def api(self, method, path, body=None, key=None):
-        body = json.dumps(body).encode() if body is not None else None
-        headers = {"x-api-key": self.key if key is None else key, "content-type": "application/json"}
-        status, answer = self.request(method, f"/api/v1/{path}", body, headers, port="api", timeout=30)
-        return status, json.loads(answer)
-
     def cli(self, *arguments):
         command = [SALLYPORT, *arguments, "--data", self.folder / "data"]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
-
-    def events(self, **filters):
-        query = "&".join(f"{name}={value}" for name, value in {"limit": 1000, **filters}.items())
-        status, page = self.api("GET", f"events/filter?{query}")
-        assert status == 200, page
-        return page["events"]
 
     def answers_ready(self, port):
         """Whether the process that listens on `port`, a name of `ports`, says that it is ready."""

@@ -13,7 +13,26 @@ REPORT = {"x-mcp-human-id": "user-123", "x-mcp-agent-id": "report-agent", "x-mcp
 EVERYTHING = {**IDENTITY, "x-mcp-agent-session": "sess-everything"}
 
 
-class Samples(Gateway):
+class Callers:
+    """Who calls, and who consents: needs `typescript`, `url(server)` and the control API."""
+
+    def connect(self, sdk, era, identity, server="payments"):
+        """An SDK client of `server` through the gateway."""
+        return self.typescript.connect(sdk, era, self.url(server), identity)
+
+    def consent(self, name, trust):
+        """The user consents `sess-ops`, or another session of the operations agent on payments, to `trust`."""
+        session = {
+            "name": name, "namespace": "mcp-servers", "serverRef": {"name": "payments"}, "consentedTrust": trust,
+            "subject": {"humanID": OPS["x-mcp-human-id"], "agentID": OPS["x-mcp-agent-id"]},
+            "expiresAt": "2099-12-31T23:59:00Z", "policyVersion": "v1",
+        }
+        status, answer = self.api("POST", "runtime/sessions", session)
+        assert status in (200, 201), answer
+        return answer
+
+
+class Samples(Callers, Gateway):
     """`upstream_ports` are of the payments and of the reference server; free ones by default, as `ports` are."""
 
     def __init__(self, ports=None, upstream_ports=(None, None)):
@@ -42,21 +61,6 @@ class Samples(Gateway):
 
     def url(self, server):
         return f"http://127.0.0.1:{self.ports['listen']}/{server}/mcp"
-
-    def connect(self, sdk, era, identity, server="payments"):
-        """An SDK client of `server` through the gateway."""
-        return self.typescript.connect(sdk, era, self.url(server), identity)
-
-    def consent(self, name, trust):
-        """The user consents `sess-ops`, or another session of the operations agent on payments, to `trust`."""
-        session = {
-            "name": name, "namespace": "mcp-servers", "serverRef": {"name": "payments"}, "consentedTrust": trust,
-            "subject": {"humanID": OPS["x-mcp-human-id"], "agentID": OPS["x-mcp-agent-id"]},
-            "expiresAt": "2099-12-31T23:59:00Z", "policyVersion": "v1",
-        }
-        status, answer = self.api("POST", "runtime/sessions", session)
-        assert status in (200, 201), answer
-        return answer
 
     def stop(self):
         super().stop()

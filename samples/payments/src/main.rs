@@ -32,6 +32,9 @@ struct Args {
     /// A host name, besides those of loopback, by which callers reach the gateway; other `Host` headers are refused.
     #[arg(long = "allow-host", value_name = "HOST")]
     allowed_hosts: Vec<String>,
+    /// Take any `Host` header: something before this server judges it.
+    #[arg(long, conflicts_with = "allowed_hosts")]
+    allow_any_host: bool,
 }
 
 #[tokio::main]
@@ -39,11 +42,14 @@ async fn main() -> anyhow::Result<()> {
     let filter =
         EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,payments_mcp=info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let Args { listen, allowed_hosts } = Args::parse();
+    let Args { listen, allowed_hosts, allow_any_host } = Args::parse();
     // One ledger for all callers; the SDK makes a `Payments` for each session or request.
     let ledger = Arc::new(Ledger::with_samples());
     let mut config = StreamableHttpServerConfig::default();
     config.allowed_hosts.extend(allowed_hosts);
+    if allow_any_host {
+        config = config.disable_allowed_hosts();
+    }
     let stopping = config.cancellation_token.clone();
     let service = StreamableHttpService::new(
         move || Ok(Payments::new(Arc::clone(&ledger))),
