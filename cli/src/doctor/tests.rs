@@ -201,7 +201,7 @@ async fn what_is_installed_is_what_the_doctor_looks_for() {
     assert_eq!(of(&after, "permissions"), [Severity::Ok; 2], "{after:?}");
     assert_eq!(of(&after, "clocks"), [Severity::Ok], "{after:?}");
     // Nothing runs here.
-    for check in ["operator", "leader", "audit"] {
+    for check in ["operator", "leader", "audit", "webhook"] {
         assert_eq!(of(&after, check)[0], Severity::Failure, "{check}: {after:?}");
     }
     // Somebody binds it to more.

@@ -42,6 +42,8 @@ files![
     "rbac/kustomization.yaml",
     "rbac/operator.yaml",
     "rbac/users.yaml",
+    "webhook/kustomization.yaml",
+    "webhook/validating.yaml",
 ];
 
 /// What is installed.
