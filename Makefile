@@ -96,8 +96,12 @@ bench-kubernetes-scale: ## What the operator costs at 1,000 servers, 100,000 ses
 	@cargo build --quiet --locked --release -p sallyport-operator-xds --example proxies
 	@python3 e2e/bench/kubernetes_scale.py
 
+.PHONY: bench-ingest
+bench-ingest: ## What an acknowledged event costs the ingest, and how long an acknowledgement takes
+	@cargo run --quiet --locked --release -p sallyport-ingest --example bench
+
 .PHONY: bench
-bench: bench-policy bench-fuel bench-filter ## All benchmarks
+bench: bench-policy bench-fuel bench-filter bench-ingest ## All benchmarks
 
 .PHONY: test
 test: lint unit e2e ## Everything that CI runs
