@@ -30,3 +30,11 @@ def the_doctor_finds_an_installation_in_health(cluster):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "FAILURE" not in done.stdout and "ok       webhook        answers" in done.stdout, done.stdout
+
+
+@test
+def the_roles_that_are_installed_suffice(cluster):
+    for workload, container in [("deployment/sallyport-operator", "operator"), ("statefulset/sallyport-audit", "control-api")]:
+        log = cluster.kubectl("logs", "--namespace", "sallyport-system", workload, "--container", container)
+        refused = [line for line in log.splitlines() if "forbidden" in line.lower()]
+        assert not refused, refused
