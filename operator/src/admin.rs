@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use prometheus_client::registry::Registry;
 use sallyport_api::Kind;
@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use crate::enforcement::{Enforced, Enforcement};
+use crate::enforcement::{Answered, Asked, Enforced, Enforcement, pending};
 use crate::lock::lock;
 
 /// Longest wait for acknowledgements.
@@ -49,6 +49,7 @@ pub(crate) async fn serve(
     let router = Router::new()
         .route("/v1/proxies", get(proxies))
         .route("/v1/enforcement/{kind}/{namespace}/{name}", get(enforcement))
+        .route("/v1/enforcement/batch", post(batch))
         .route("/v1/objects", get(objects))
         .route("/v1/problems", get(problems))
         .with_state(shared);
@@ -118,12 +119,19 @@ async fn enforcement(
     let timeout = Duration::from_millis(wait.timeout_ms.unwrap_or(0)).min(LONGEST_WAIT);
     let began = Instant::now();
     let asked = shared.enforcement.wait(&key, wait.version.as_deref(), timeout);
-    let Enforced { version, is_complete, progress } = asked.instrument(span).await;
+    let enforced = asked.instrument(span).await;
+    let pending = pending(&enforced);
+    let Enforced { version, is_complete, progress, .. } = enforced;
     Ok(Json(json!({
         "version": version, "present": version.is_some(), "complete": is_complete,
-        "enforced": progress.enforced, "of": progress.of, "pending": progress.pending,
+        "enforced": progress.enforced, "of": progress.of, "pending": pending,
         "millis": began.elapsed().as_secs_f64() * 1e3,
     })))
+}
+
+/// For other replicas: what the streams are that this one serves.
+async fn batch(State(shared): State<Shared>, Json(asked): Json<Asked>) -> Json<Answered> {
+    Json(shared.enforcement.answer(&asked).await)
 }
 
 async fn objects(State(shared): State<Shared>) -> Json<Value> {

@@ -1,6 +1,6 @@
 //! Flags.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -54,6 +54,13 @@ pub struct Args {
     /// Namespace of the operator itself; by default that of its client.
     #[arg(long, env = "POD_NAMESPACE")]
     pub namespace: Option<String>,
+    /// Address of this replica, by which it tells itself from the others.
+    #[arg(long, env = "POD_IP")]
+    pub pod_ip: Option<IpAddr>,
+    /// Name and admin port of all replicas, as host:port; by default the Service sallyport-operator-peers, where --pod-ip
+    /// is given.
+    #[arg(long, env = "SALLYPORT_PEERS")]
+    pub peers: Option<String>,
     /// Name of this replica.
     #[arg(long, env = "POD_NAME", default_value = "operator")]
     pub pod_name: String,

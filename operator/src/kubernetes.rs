@@ -16,6 +16,7 @@ mod client;
 mod feed;
 mod leader;
 mod metrics;
+mod peers;
 mod source;
 mod taking;
 
@@ -47,6 +48,8 @@ use crate::metrics::Metrics;
 use crate::revisions::Revisions;
 use crate::targets::Targets;
 
+pub(crate) use peers::Peers;
+
 use admit::PodsOnly;
 use feed::Feed;
 use leader::Candidate;
@@ -55,6 +58,8 @@ use taking::Taking;
 
 /// The Lease of the replica that writes.
 const LEASE: &str = "sallyport-operator";
+/// The Service that resolves to every replica that is ready.
+const PEERS: &str = "sallyport-operator-peers";
 /// Where a sidecar finds the filter's module.
 const MODULE: &str = "/opt/sallyport/filter.wasm";
 /// Giving the Lease up takes no longer.
@@ -103,7 +108,12 @@ pub(crate) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Resu
     let index = Arc::new(Mutex::new(Index::new(Settings { cluster: args.cluster_name.clone() })));
     let (targets, (applied, rung), (whole, complete)) =
         (Targets::per_server(), watch::channel(0), watch::channel(false));
-    let enforcement = Enforcement { targets: targets.clone(), index: index.clone(), applied: rung };
+    let enforcement = Enforcement {
+        targets: targets.clone(),
+        index: index.clone(),
+        applied: rung,
+        peers: peers(&args, &namespace)?,
+    };
     let hub = Hub {
         client: client.clone(),
         args: Arc::new(args.clone()),
@@ -136,6 +146,16 @@ pub(crate) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Resu
     // A Lease that is given up is taken at once; one that is not stands for a while.
     let _ = tokio::time::timeout(LEAVE, leading).await;
     result
+}
+
+/// The other replicas, where this one knows its own address.
+fn peers(args: &Args, namespace: &str) -> anyhow::Result<Option<Peers>> {
+    let name = match (&args.peers, args.pod_ip) {
+        (Some(name), _) => name.clone(),
+        (None, Some(_)) => format!("{PEERS}.{namespace}.svc:{}", args.admin.port()),
+        (None, None) => return Ok(None),
+    };
+    Ok(Some(Peers::new(name, args.pod_ip)?))
 }
 
 /// What runs beside the source, each until the process ends; one that ends with an error ends it.

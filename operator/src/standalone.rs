@@ -70,7 +70,8 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
     let index = Arc::new(Mutex::new(Index::new(Settings { cluster: args.cluster_name.clone() })));
     let targets = Targets::Single(tracked.clone());
     let (applied, rung) = watch::channel(0);
-    let enforcement = Enforcement { targets: targets.clone(), index: index.clone(), applied: rung };
+    let enforcement =
+        Enforcement { targets: targets.clone(), index: index.clone(), applied: rung, peers: None };
     let shared = Shared { enforcement, problems: Arc::default() };
     let readiness = Readiness::default();
     let Tracked { target, underway, .. } = tracked;

@@ -19,5 +19,5 @@ mod world;
 pub use connection::{Behind, Connection};
 pub use proxies::{Instance, Proxies, Totals};
 pub use server::{Admission, Admit, Service, Target, serve};
-pub use survey::{Progress, Question, Survey, Surveyed};
+pub use survey::{Laggard, Obstacle, Progress, Question, Survey, Surveyed};
 pub use world::{SharedWorld, Stored, World, types};

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use tokio::sync::watch;
 
-use crate::survey::{Question, Survey, Surveyed};
+use crate::survey::{Obstacle, Question, Survey, Surveyed};
 use crate::world::types;
 
 /// One stream.
@@ -67,16 +67,16 @@ impl Instance {
         }
     }
 
-    /// What keeps it from a change; empty: it has not answered. None: nothing does.
-    fn obstacle(&self, question: &Question) -> Option<String> {
+    /// What keeps it from a change; none: nothing, or it is not for this stream to answer.
+    fn obstacle(&self, question: &Question) -> Option<Obstacle> {
         let refused = || self.refused.get(&(question.type_url, question.name.clone()));
         let reached = self.reached(question.type_url)?;
         if !self.is_connected {
-            Some("stream ended".into())
+            Some(Obstacle::Ended)
         } else if let Some(reason) = (!self.refused.is_empty()).then(refused).flatten() {
-            Some(format!("refused: {reason}"))
+            Some(Obstacle::Refused(reason.clone()))
         } else {
-            question.change.is_none_or(|change| reached < change).then(String::new)
+            question.change.is_none_or(|change| reached < change).then_some(Obstacle::Silent)
         }
     }
 }
@@ -218,6 +218,10 @@ mod tests {
     use super::*;
     use crate::survey::Progress;
 
+    fn laggards(progress: &Progress) -> Vec<String> {
+        progress.pending.iter().map(ToString::to_string).collect()
+    }
+
     fn filter(node: &str, sessions: u64) -> Instance {
         let instance = Instance::new("edge".into(), SystemTime::UNIX_EPOCH);
         Instance { node: node.into(), is_filter: true, grants: 9, sessions, ..instance }
@@ -235,7 +239,7 @@ mod tests {
         proxies.update(2, &filter("edge/2/x", 4));
         proxies.update(3, &Instance { is_filter: false, configuration: 7, ..filter("edge", 0) });
         let half = progress(&proxies, types::SESSION, "n/s", 5);
-        assert_eq!(half, Progress { enforced: 1, of: 2, pending: vec!["edge/2/x".into()] });
+        assert_eq!((half.enforced, half.of, laggards(&half)), (1, 2, vec!["edge/2/x".into()]));
         assert_eq!(progress(&proxies, types::GRANT, "n/g", 9).enforced, 2);
         assert_eq!(
             progress(&proxies, types::EXTENSION, "sallyport", 7),
@@ -252,7 +256,7 @@ mod tests {
         let refused = BTreeMap::from([((types::SESSION, "n/s".to_string()), "does not decode".to_string())]);
         proxies.update(1, &Instance { refused, ..filter("edge/1/x", 5) });
         assert_eq!(
-            progress(&proxies, types::SESSION, "n/s", 5).pending,
+            laggards(&progress(&proxies, types::SESSION, "n/s", 5)),
             ["edge/1/x: refused: does not decode"]
         );
         assert_eq!(progress(&proxies, types::SESSION, "n/other", 5).enforced, 1);

@@ -4,6 +4,7 @@
 //! what they answer is put together by stream, then by proxy.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -38,13 +39,55 @@ pub struct Surveyed {
 pub struct Survey {
     /// All streams.
     pub streams: Vec<Surveyed>,
-    /// By question and by stream, both counted from 0, what keeps it; empty: it has not answered yet.
-    pub pending: BTreeMap<usize, BTreeMap<usize, String>>,
+    /// By question and by stream, both counted from 0, what keeps it.
+    pub pending: BTreeMap<usize, BTreeMap<usize, Obstacle>>,
+}
+
+/// What keeps a proxy from a change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Obstacle {
+    /// It has not answered yet.
+    Silent,
+    /// Its stream ended a moment ago: it may still enforce what it held.
+    Ended,
+    /// It refused the change, with this reason.
+    Refused(String),
+    /// No filter of it is connected.
+    Filterless,
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Silent => f.write_str("no answer yet"),
+            Self::Ended => f.write_str("stream ended"),
+            Self::Refused(reason) => write!(f, "refused: {reason}"),
+            Self::Filterless => f.write_str("no filter is connected"),
+        }
+    }
+}
+
+/// Who does not enforce a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Laggard {
+    /// A stream or a proxy.
+    pub name: String,
+    /// Why not.
+    pub obstacle: Obstacle,
+}
+
+impl fmt::Display for Laggard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.obstacle {
+            Obstacle::Silent => f.write_str(&self.name),
+            obstacle => write!(f, "{}: {obstacle}", self.name),
+        }
+    }
 }
 
 impl Survey {
     /// The streams that have a say on this type, each with what keeps it from the answer to a question.
-    fn words(&self, question: usize, type_url: &str) -> impl Iterator<Item = (&Surveyed, Option<&String>)> {
+    fn words(&self, question: usize, type_url: &str) -> impl Iterator<Item = (&Surveyed, Option<&Obstacle>)> {
         let is_for_filters = type_url != types::EXTENSION;
         let pending = self.pending.get(&question);
         let streams = self.streams.iter().enumerate();
@@ -61,8 +104,8 @@ pub struct Progress {
     pub enforced: usize,
     /// Those there are.
     pub of: usize,
-    /// The others, with the reason where one refused it or is gone.
-    pub pending: Vec<String>,
+    /// The others.
+    pub pending: Vec<Laggard>,
 }
 
 impl Progress {
@@ -70,49 +113,59 @@ impl Progress {
     pub fn of_streams(survey: &Survey, question: usize, type_url: &str) -> Self {
         let mut progress = Self::default();
         for (stream, obstacle) in survey.words(question, type_url) {
-            progress.count(&stream.node, obstacle.map(String::as_str));
+            progress.count(&stream.node, obstacle.cloned());
         }
         progress
     }
 
     /// Proxy by proxy: one counts when all its streams have answered, whichever control plane serves them. A proxy of which no
     /// filter is connected has not.
-    pub fn of_proxies(surveys: &[Survey], question: usize, type_url: &str) -> Self {
-        let mut nodes: BTreeMap<(&str, &str), (bool, Option<&str>)> = BTreeMap::new();
-        for (stream, obstacle) in surveys.iter().flat_map(|survey| survey.words(question, type_url)) {
-            let word = (stream.is_connected, obstacle.map(String::as_str));
-            let known = nodes.entry((&stream.proxy, &stream.node)).or_insert(word);
-            // One that ended here may be connected elsewhere since; of two that are, the one that lags counts.
-            let is_newer = stream.is_connected && !known.0;
-            let is_as_new = stream.is_connected == known.0;
-            if is_newer || (is_as_new && known.1.is_none()) {
-                *known = word;
+    pub fn of_proxies<'s>(
+        surveys: impl IntoIterator<Item = &'s Survey> + Clone,
+        question: usize,
+        type_url: &str,
+    ) -> Self {
+        let mut nodes: BTreeMap<(&str, &str), (bool, Option<&Obstacle>)> = BTreeMap::new();
+        for survey in surveys.clone() {
+            for (stream, obstacle) in survey.words(question, type_url) {
+                let word = (stream.is_connected, obstacle);
+                let known = nodes.entry((&stream.proxy, &stream.node)).or_insert(word);
+                // One that ended here may be connected elsewhere since; of two that are, the one that lags counts.
+                let is_newer = stream.is_connected && !known.0;
+                let is_as_new = stream.is_connected == known.0;
+                if is_newer || (is_as_new && known.1.is_none()) {
+                    *known = word;
+                }
             }
         }
-        let all = surveys.iter().flat_map(|survey| &survey.streams);
-        let mut proxies: BTreeMap<&str, Option<Option<&str>>> =
+        let all = surveys.into_iter().flat_map(|survey| &survey.streams);
+        let mut proxies: BTreeMap<&str, Option<Option<&Obstacle>>> =
             all.map(|stream| (stream.proxy.as_str(), None)).collect();
         for ((proxy, _), (_, obstacle)) in nodes {
             let known = proxies.entry(proxy).or_default();
             // A reason says more than silence.
-            let is_told = known.flatten().is_some_and(|told| !told.is_empty());
+            let is_told = known.flatten().is_some_and(|told| *told != Obstacle::Silent);
             if known.is_none() || (obstacle.is_some() && !is_told) {
                 *known = Some(obstacle);
             }
         }
         let mut progress = Self::default();
         for (proxy, word) in proxies {
-            progress.count(proxy, word.unwrap_or(Some("no filter is connected")));
+            progress.count(proxy, word.unwrap_or(Some(&Obstacle::Filterless)).cloned());
         }
         progress
     }
 
-    fn count(&mut self, name: &str, obstacle: Option<&str>) {
+    /// Everyone has acknowledged it, and there is one at least.
+    pub fn is_complete(&self) -> bool {
+        self.of > 0 && self.enforced == self.of
+    }
+
+    fn count(&mut self, name: &str, obstacle: Option<Obstacle>) {
         self.of += 1;
         match obstacle {
             None => self.enforced += 1,
-            Some("") => self.pending.push(name.into()),
-            Some(reason) => self.pending.push(format!("{name}: {reason}")),
+            Some(obstacle) => self.pending.push(Laggard { name: name.into(), obstacle }),
         }
     }
 }
@@ -126,7 +179,12 @@ mod tests {
         let mut survey = Survey::default();
         for (number, (node, obstacle)) in words.iter().enumerate() {
             let (proxy, worker) = node.split_once('/').unwrap();
-            let is_connected = *obstacle != Some("gone");
+            let obstacle = obstacle.map(|word| match word {
+                "" => Obstacle::Silent,
+                "gone" => Obstacle::Ended,
+                reason => Obstacle::Refused(reason.into()),
+            });
+            let is_connected = obstacle != Some(Obstacle::Ended);
             let is_filter = worker != "-";
             survey.streams.push(Surveyed {
                 proxy: proxy.into(),
@@ -135,7 +193,7 @@ mod tests {
                 is_connected,
             });
             if let Some(obstacle) = obstacle.filter(|_| is_filter) {
-                survey.pending.entry(0).or_default().insert(number, obstacle.into());
+                survey.pending.entry(0).or_default().insert(number, obstacle);
             }
         }
         survey
@@ -143,7 +201,7 @@ mod tests {
 
     fn progress(surveys: &[Survey]) -> (usize, usize, Vec<String>) {
         let Progress { enforced, of, pending } = Progress::of_proxies(surveys, 0, types::SESSION);
-        (enforced, of, pending)
+        (enforced, of, pending.iter().map(ToString::to_string).collect())
     }
 
     #[test]
@@ -151,7 +209,7 @@ mod tests {
         let here = survey(&[("a/-", None), ("a/1", None), ("b/1", None)]);
         let there = survey(&[("a/2", Some("")), ("b/2", None)]);
         assert_eq!(progress(&[here.clone(), there]), (1, 2, vec!["a".into()]));
-        let there = survey(&[("a/2", None), ("b/2", Some("refused: no"))]);
+        let there = survey(&[("a/2", None), ("b/2", Some("no"))]);
         assert_eq!(progress(&[here, there]), (1, 2, vec!["b: refused: no".into()]));
     }
 
@@ -160,7 +218,7 @@ mod tests {
         let (left, taken) = (survey(&[("a/1", Some("gone"))]), survey(&[("a/1", None)]));
         assert_eq!(progress(&[left.clone(), taken.clone()]), (1, 1, vec![]));
         assert_eq!(progress(&[taken.clone(), left.clone()]), (1, 1, vec![]));
-        assert_eq!(progress(&[left]), (0, 1, vec!["a: gone".into()]));
+        assert_eq!(progress(&[left]), (0, 1, vec!["a: stream ended".into()]));
         let lagging = survey(&[("a/1", Some(""))]);
         assert_eq!(progress(&[taken.clone(), lagging.clone()]).0, 0);
         assert_eq!(progress(&[lagging, taken]).0, 0);
@@ -176,8 +234,8 @@ mod tests {
     #[test]
     fn a_configuration_is_for_envoy_to_take() {
         let both = survey(&[("a/-", None), ("a/1", Some(""))]);
-        let taken = Progress::of_proxies(std::slice::from_ref(&both), 0, types::EXTENSION);
+        let taken = Progress::of_proxies([&both], 0, types::EXTENSION);
         assert_eq!((taken.enforced, taken.of), (1, 1));
-        assert_eq!(Progress::of_streams(&both, 0, types::SESSION).pending, ["a/1"]);
+        assert_eq!(Progress::of_streams(&both, 0, types::SESSION).pending[0].to_string(), "a/1");
     }
 }
