@@ -1,9 +1,8 @@
 //! The gateway beside a server in Kubernetes: where its files lie, and what they hold.
 //!
-//! The files of [`Sidecar::files`] go into one ConfigMap, mounted at [`FOLDER`]. Only [`AUTHORITY_KEY`] changes while a
-//! pod lives (it is followed without a restart), so a digest that restarts pods must leave it out.
+//! The [`Files`] go into one ConfigMap, mounted at [`FOLDER`]. The authorities in it may change while a pod lives; a digest
+//! that restarts pods takes in [`Files::of_start`] only.
 
-use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use crate::bootstrap::{Bootstrap, Service, Watched, authority_file, render, token_file};
@@ -31,29 +30,11 @@ pub const LIFECYCLE_PORT: u16 = 15021;
 const TOKEN_SECRET_KEY: &str = "token.json";
 const AUTHORITY_SECRET_KEY: &str = "ca.json";
 
-/// The track of a rollout that a pod belongs to; the filter tells it with every event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Track {
-    /// The last promoted template.
-    Stable,
-    /// A template on trial.
-    Canary,
-}
-
-impl Track {
-    /// As in labels and events.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Stable => "stable",
-            Self::Canary => "canary",
-        }
-    }
-
-    /// The value of Envoy's flag `--service-cluster` for a pod of `server`: `server:track`. No name of an object has a
-    /// colon, so the filter can tell the two apart.
-    pub fn service_cluster(self, server: &str) -> String {
-        format!("{server}:{}", self.as_str())
-    }
+/// The value of Envoy's flag `--service-cluster` for a pod of `server` on `track` (`stable` or `canary`, or what names it in
+/// an argument): `server:track`. No name of an object has a colon, so the filter can tell the two apart; it tells the track
+/// with every event.
+pub fn service_cluster(server: &str, track: &str) -> String {
+    format!("{server}:{track}")
 }
 
 /// What the gateways of all servers have in common.
@@ -67,9 +48,39 @@ pub struct Sidecar {
     pub authority: String,
 }
 
+/// What the gateway's folder holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Files {
+    /// [`BOOTSTRAP_KEY`]. Envoy reads it when it starts, so another one needs new pods.
+    pub bootstrap: String,
+    /// Tells Envoy where the token lies. Read when Envoy starts.
+    pub token: String,
+    /// Tells Envoy where the authorities lie. Read when Envoy starts.
+    pub authority: String,
+    /// [`AUTHORITY_KEY`]: the authorities. Followed while Envoy runs.
+    pub ca: String,
+}
+
+impl Files {
+    /// Keys of the ConfigMap with their content.
+    pub fn entries(&self) -> [(&'static str, &str); 4] {
+        [
+            (BOOTSTRAP_KEY, &self.bootstrap),
+            (TOKEN_SECRET_KEY, &self.token),
+            (AUTHORITY_SECRET_KEY, &self.authority),
+            (AUTHORITY_KEY, &self.ca),
+        ]
+    }
+
+    /// What only a new start of Envoy takes in.
+    pub fn of_start(&self) -> String {
+        [&self.bootstrap, &self.token, &self.authority].map(String::as_str).join("\n")
+    }
+}
+
 impl Sidecar {
-    /// Content of the ConfigMap, by key.
-    pub fn files(&self) -> BTreeMap<String, String> {
+    /// The files.
+    pub fn files(&self) -> Files {
         let path = |key: &str| format!("{FOLDER}/{key}");
         let bootstrap = Bootstrap {
             node: None,
@@ -80,12 +91,11 @@ impl Sidecar {
             token: Watched { secret: path(TOKEN_SECRET_KEY), folder: TOKEN_FOLDER.into() },
             lifecycle: Some(LIFECYCLE_PORT),
         };
-        let files = [
-            (BOOTSTRAP_KEY, render(&bootstrap)),
-            (TOKEN_SECRET_KEY, token_file(&format!("{TOKEN_FOLDER}/{TOKEN_NAME}"))),
-            (AUTHORITY_SECRET_KEY, authority_file(&path(AUTHORITY_KEY))),
-            (AUTHORITY_KEY, self.authority.clone()),
-        ];
-        files.map(|(key, content)| (key.to_string(), content)).into()
+        Files {
+            bootstrap: render(&bootstrap),
+            token: token_file(&format!("{TOKEN_FOLDER}/{TOKEN_NAME}")),
+            authority: authority_file(&path(AUTHORITY_KEY)),
+            ca: self.authority.clone(),
+        }
     }
 }

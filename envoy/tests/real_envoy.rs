@@ -50,7 +50,7 @@ fn envoy_accepts_the_bootstrap_of_a_sidecar() {
         fs::create_dir_all(at(place)).unwrap();
     }
     fs::write(at(TOKEN_FOLDER) + "/token", "secret").unwrap();
-    for (key, content) in sidecar.files() {
+    for (key, content) in sidecar.files().entries() {
         let content = content.replace(FOLDER, &at(FOLDER)).replace(TOKEN_FOLDER, &at(TOKEN_FOLDER));
         fs::write(format!("{}/{key}", at(FOLDER)), content).unwrap();
     }

@@ -5,6 +5,7 @@
 mod admin;
 pub mod admission;
 mod args;
+mod certificates;
 #[expect(dead_code, reason = "the Kubernetes source runs it")]
 mod collect;
 mod control;
@@ -23,4 +24,5 @@ mod targets;
 mod watch;
 
 pub use args::Args;
+pub use certificates::{Certificates, server_name};
 pub use run::run;

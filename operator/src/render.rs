@@ -29,7 +29,8 @@ pub use child::{Child, ChildKey, ChildKind};
 pub use env::references as secret_references;
 pub use objects::{Tracks, objects, replicas, revision, withdrawn};
 pub use prepare::{Outcome, Prepared, check, prepare};
-pub use settings::{GatewayFiles, IngressDefaults, Registry, Settings};
+pub use sallyport_envoy::sidecar::Files as GatewayFiles;
+pub use settings::{IngressDefaults, Registry, Settings};
 pub use template::{Secrets, Template};
 
 #[cfg(test)]

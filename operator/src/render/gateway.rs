@@ -4,6 +4,8 @@
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use sallyport_envoy::sidecar;
+
 use super::container::{port, security};
 use super::image::Image;
 use super::names;
@@ -48,7 +50,12 @@ pub(super) fn container(
         restart_policy: Some("Always".into()),
         command: Some(vec!["/usr/local/bin/envoy".into()]),
         args: Some(arguments(server)),
-        env: Some(vec![field("POD_NAME", "metadata.name"), field("POD_NAMESPACE", "metadata.namespace")]),
+        env: Some(vec![
+            field("POD_NAME", "metadata.name"),
+            field("POD_NAMESPACE", "metadata.namespace"),
+            // The template is the same on every track; the label is the Deployment's.
+            field("ROLLOUT_TRACK", &format!("metadata.labels['{}']", names::TRACK)),
+        ]),
         ports: Some(vec![port("gateway", gateway_port), port("lifecycle", LIFECYCLE_PORT)]),
         startup_probe: Some(ready(1, START_SECONDS)),
         readiness_probe: Some(ready(2, 2)),
@@ -96,7 +103,7 @@ fn arguments(server: &str) -> Vec<String> {
     let arguments = [
         ("-c", "/etc/sallyport/gateway/bootstrap.yaml".to_string()),
         ("--service-node", "$(POD_NAMESPACE)/$(POD_NAME)".to_string()),
-        ("--service-cluster", server.to_string()),
+        ("--service-cluster", sidecar::service_cluster(server, "$(ROLLOUT_TRACK)")),
         ("--concurrency", CONCURRENCY.to_string()),
         ("--drain-time-s", DRAIN_SECONDS.to_string()),
         // Every answer tells its connection to end, from the first on.

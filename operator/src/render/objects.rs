@@ -167,9 +167,8 @@ fn pull_secret(metadata: ObjectMeta, content: k8s_openapi::ByteString) -> core::
 }
 
 fn config(metadata: ObjectMeta, settings: &Settings) -> core::ConfigMap {
-    let files = &settings.gateway_files;
-    let data = [("bootstrap.yaml", &files.bootstrap), ("token.json", &files.token), ("ca.pem", &files.ca)];
-    let data = data.into_iter().map(|(name, content)| (name.to_string(), content.clone())).collect();
+    let data = settings.gateway_files.entries();
+    let data = data.into_iter().map(|(name, content)| (name.to_string(), content.to_string())).collect();
     core::ConfigMap { metadata, data: Some(data), ..core::ConfigMap::default() }
 }
 

@@ -120,8 +120,7 @@ fn sidecar(
 fn annotations(settings: &Settings, secrets: &Secrets, is_direct: bool) -> BTreeMap<String, String> {
     let mut annotations = BTreeMap::new();
     if !is_direct {
-        let files = &settings.gateway_files;
-        let config = digest(format!("{}\n{}", files.bootstrap, files.token).as_bytes());
+        let config = digest(settings.gateway_files.of_start().as_bytes());
         annotations.insert(names::CONFIG_HASH.into(), config);
     }
     if let Secrets::Known(hash) = secrets {

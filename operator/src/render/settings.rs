@@ -1,5 +1,7 @@
 //! What the platform adds to every server.
 
+use sallyport_envoy::sidecar::Files as GatewayFiles;
+
 /// Settings of the platform.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
@@ -7,23 +9,12 @@ pub struct Settings {
     pub gateway_image: String,
     /// A server without a gateway is not exposed.
     pub require_gateway: bool,
-    /// What the gateway starts from.
+    /// What the gateway starts from: the same for every server, since Envoy is told its server by its arguments.
     pub gateway_files: GatewayFiles,
     /// Defaults of Ingresses.
     pub ingress: IngressDefaults,
     /// The platform's own registry.
     pub registry: Registry,
-}
-
-/// Files that are mounted into the gateway: the same for every server, since Envoy is told its server by its arguments.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct GatewayFiles {
-    /// `bootstrap.yaml`. Envoy reads it when it starts, so another one restarts the pods.
-    pub bootstrap: String,
-    /// `token.json`: the static secret that names the token's file.
-    pub token: String,
-    /// `ca.pem`: whom the gateway trusts as control plane.
-    pub ca: String,
 }
 
 /// Defaults of Ingresses.

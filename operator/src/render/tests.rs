@@ -28,6 +28,7 @@ fn settings() -> Settings {
         gateway_files: GatewayFiles {
             bootstrap: "admin: {}\n".into(),
             token: r#"{"resources":[]}"#.into(),
+            authority: r#"{"resources":[]}"#.into(),
             ca: "-----BEGIN CERTIFICATE-----\n".into(),
         },
         ..Settings::default()
