@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use sallyport_filter_core::host::{Answer, Host, HostFault, Level, Method};
+use sallyport_filter_core::host::{Answer, Host, HostFault, Level, Method, Node};
 use sallyport_filter_core::pairs;
 
 use crate::imports;
@@ -37,6 +37,10 @@ impl Host for EnvoyHost {
         imports::now_nanos()
     }
 
+    fn node(&self) -> Node {
+        Node { id: text("node\0id"), cluster: text("node\0cluster") }
+    }
+
     fn request_headers(&self) -> Result<Vec<u8>, HostFault> {
         imports::request_headers()
     }
@@ -46,10 +50,7 @@ impl Host for EnvoyHost {
     }
 
     fn route(&self) -> String {
-        imports::property("xds\0route_name")
-            .ok()
-            .and_then(|name| String::from_utf8(name).ok())
-            .unwrap_or_default()
+        text("xds\0route_name")
     }
 
     fn remove_request_header(&self, name: &str) -> Result<(), HostFault> {
@@ -115,6 +116,11 @@ impl Host for EnvoyHost {
         };
         imports::log(level, line);
     }
+}
+
+/// A text property; empty: there is none.
+fn text(path: &str) -> String {
+    imports::property(path).ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default()
 }
 
 /// A numeric property; the host hands numbers over as eight bytes, little end first.

@@ -20,7 +20,7 @@ macro_rules! fields {
 
 fields! {
     SEQ = 1; PREV_HASH = 2; PHASE = 3; TIME_UNIX_NANOS = 4; EVENT_ID = 5; DECISION_SEQ = 6; DROPPED_BEFORE = 7;
-    SERVER = 10; NAMESPACE = 11; TEAM_ID = 12; CLUSTER = 13;
+    SERVER = 10; NAMESPACE = 11; TEAM_ID = 12; CLUSTER = 13; ROLLOUT_TRACK = 14;
     HUMAN_ID = 20; AGENT_ID = 21; SUBJECT_TEAM_ID = 22; SESSION_ID = 23;
     HTTP_METHOD = 30; PATH = 31; RPC_METHOD = 32; TOOL_NAME = 33; TARGET = 34; RPC_ID = 35; ERA = 36;
     PROTOCOL_VERSION = 37; ARGUMENTS_DIGEST = 38; TRACE_ID = 39; MCP_SESSION_ID = 40;
@@ -138,6 +138,7 @@ mod tests {
             namespace: text("namespace"),
             team_id: text("team_id"),
             cluster: text("cluster"),
+            rollout_track: text("rollout_track"),
             human_id: text("human_id"),
             agent_id: text("agent_id"),
             subject_team_id: text("subject_team_id"),
@@ -185,6 +186,7 @@ mod tests {
             .str(NAMESPACE, "namespace")
             .str(TEAM_ID, "team_id")
             .str(CLUSTER, "cluster")
+            .str(ROLLOUT_TRACK, "rollout_track")
             .str(HUMAN_ID, "human_id")
             .str(AGENT_ID, "agent_id")
             .str(SUBJECT_TEAM_ID, "subject_team_id")

@@ -105,6 +105,7 @@ fn request(event: &AuditEvent) -> Map<String, Value> {
         ("namespace", &event.namespace),
         ("team_id", &event.team_id),
         ("cluster", &event.cluster),
+        ("rollout_track", &event.rollout_track),
         ("human_id", &event.human_id),
         ("agent_id", &event.agent_id),
         ("subject_team_id", &event.subject_team_id),

@@ -11,6 +11,7 @@ extern crate alloc;
 
 mod convert;
 pub mod resource;
+pub mod wire;
 
 #[expect(missing_docs, reason = "generated; the .proto file documents it")]
 #[expect(clippy::doc_markdown, reason = "generated")]

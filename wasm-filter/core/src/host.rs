@@ -47,10 +47,21 @@ pub struct Method<'a> {
     pub method: &'a str,
 }
 
+/// What the proxy is called.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    /// `node.id`.
+    pub id: String,
+    /// `node.cluster`.
+    pub cluster: String,
+}
+
 /// The proxy. Calls about an exchange concern the one whose event is being handled.
 pub trait Host {
     /// Nanoseconds since 1970.
     fn now_nanos(&self) -> u64;
+    /// What the proxy is called; what it does not tell is empty.
+    fn node(&self) -> Node;
 
     /// All request headers of the exchange, as proxy-wasm serialises a map ([`crate::pairs`]).
     ///

@@ -36,4 +36,5 @@ mod sync;
 mod usage;
 mod worker;
 
+pub use settings::ConfigFault;
 pub use worker::{Flow, Worker};

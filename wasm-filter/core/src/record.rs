@@ -33,6 +33,7 @@ pub(crate) fn record(
     }
     let identity = &judgement.identity;
     to = to
+        .str(writer::ROLLOUT_TRACK, &settings.track)
         .str(writer::HUMAN_ID, identity.human_id)
         .str(writer::AGENT_ID, identity.agent_id)
         .str(writer::SUBJECT_TEAM_ID, identity.team_id)

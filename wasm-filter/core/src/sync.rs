@@ -21,7 +21,7 @@ use sallyport_policy_proto::discovery::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Resource, Status,
 };
 use sallyport_policy_proto::resource::{BASELINE_TYPE, GRANT_TYPE, SESSION_TYPE};
-use sallyport_policy_proto::v1;
+use sallyport_policy_proto::{v1, wire};
 
 /// First and longest pause between attempts to connect, in nanoseconds.
 const BACKOFF_NANOS: (u64, u64) = (100_000_000, 5_000_000_000);
@@ -86,7 +86,7 @@ impl Sync {
             .all_sessions()
             .map(|s| (format!("{}/{}", s.namespace(), s.name()), version_text(s.version())))
             .collect();
-        let node = Node { id: node.to_string(), cluster: String::new() };
+        let node = wire::introduction(node);
         vec![
             subscription(GRANT_TYPE, Some(node), grants),
             subscription(SESSION_TYPE, None, sessions),

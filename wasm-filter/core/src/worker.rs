@@ -5,7 +5,6 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use hashbrown::HashMap;
-use prost::DecodeError;
 use sallyport_mcp_wire::{Fault, Scratch};
 use sallyport_policy::{AuditOverload, AuthMode, Reason, Store};
 use sallyport_policy_proto::resource::{DELTA_METHOD, DELTA_SERVICE};
@@ -19,7 +18,7 @@ use crate::mcp_sessions::McpSessions;
 use crate::pairs::Pairs;
 use crate::record::record;
 use crate::ring::{ChainName, Ring};
-use crate::settings::{self, Settings};
+use crate::settings::{self, ConfigFault, Settings};
 use crate::sync::{Received, Sync};
 use crate::usage;
 
@@ -102,9 +101,9 @@ impl Worker {
     /// A new configuration for root context `root`. Answers with the period of the tick, in milliseconds.
     ///
     /// # Errors
-    /// The bytes are no configuration; the one before stays in force.
-    pub fn configure(&mut self, root: u32, bytes: &[u8], host: &impl Host) -> Result<u32, DecodeError> {
-        let (settings, servers) = settings::read(bytes).inspect_err(|error| {
+    /// The bytes are no configuration, or one for newer filters; the one before stays in force.
+    pub fn configure(&mut self, root: u32, bytes: &[u8], host: &impl Host) -> Result<u32, ConfigFault> {
+        let (settings, servers) = settings::read(bytes, host.node()).inspect_err(|error| {
             host.log(Level::Warn, &format!("configuration refused: {error}"));
         })?;
         self.counters.flush(host);

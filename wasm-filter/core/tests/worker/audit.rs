@@ -2,11 +2,12 @@
 
 use sallyport_audit_proto::chain::{Link, Verifier};
 use sallyport_audit_proto::v1::{AuditEvent, Phase};
+use sallyport_filter_core::host::Node;
 use sallyport_policy::{AuditOverload, ServerPolicy, Session};
 use sallyport_policy_proto::v1;
 
 use crate::fake_host::HostCall;
-use crate::proxy::{NOW, Proxy, config, server, session};
+use crate::proxy::{NOW, Proxy, config, grant, server, session};
 
 /// A ring that is full after one or two events.
 fn tight(audit_overload: AuditOverload) -> v1::FilterConfig {
@@ -223,4 +224,26 @@ fn a_server_that_is_gone_takes_what_is_open_with_it() {
     proxy.configure(&config(&[]));
     proxy.tick();
     assert_eq!(*proxy.host.resets.borrow(), [1]);
+}
+
+#[test]
+fn a_proxy_without_a_configured_name_is_called_what_envoy_is_called_and_tells_its_track() {
+    let named = |proxy: &str, cluster: &str| {
+        let mut at = Proxy::bare();
+        *at.host.node.borrow_mut() = Node { id: "ns/server-5d8f".into(), cluster: cluster.into() };
+        at.configure(&v1::FilterConfig { proxy: proxy.into(), ..config(&[server()]) });
+        at.tick();
+        at.learn(&[grant()], &[session("sess")]);
+        at.call_and_end(1, "sess").passed();
+        at.tick();
+        let (_, batch) = at.batches().remove(0);
+        let node = at.requests().remove(0).node.expect("an introduction").id;
+        assert!(node.starts_with(&format!("{}/", batch.proxy)), "{node}");
+        (batch.proxy, at.events().remove(0).rollout_track)
+    };
+    let text = |name: &str, track: &str| (name.to_string(), track.to_string());
+    assert_eq!(named("", "server-canary:stable"), text("ns/server-5d8f", "stable"));
+    assert_eq!(named("", "server:canary"), text("ns/server-5d8f", "canary"));
+    assert_eq!(named("edge", "server-canary"), text("edge", ""), "a configured name counts");
+    assert_eq!(named("edge", "server:other").1, "", "only what is a track is told as one");
 }

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use sallyport_filter_core::host::{Answer, Host, HostFault, Level, Method};
+use sallyport_filter_core::host::{Answer, Host, HostFault, Level, Method, Node};
 
 /// A host call that can be made to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +25,7 @@ pub(crate) type Shared = Rc<RefCell<BTreeMap<String, (Vec<u8>, u32)>>>;
 #[derive(Debug, Default)]
 pub(crate) struct FakeHost {
     pub(crate) nanos: Cell<u64>,
+    pub(crate) node: RefCell<Node>,
     pub(crate) failing: RefCell<BTreeSet<HostCall>>,
     pub(crate) headers: RefCell<Vec<u8>>,
     pub(crate) body: RefCell<Vec<u8>>,
@@ -66,6 +67,10 @@ impl FakeHost {
 impl Host for FakeHost {
     fn now_nanos(&self) -> u64 {
         self.nanos.get()
+    }
+
+    fn node(&self) -> Node {
+        self.node.borrow().clone()
     }
 
     fn request_headers(&self) -> Result<Vec<u8>, HostFault> {

@@ -8,3 +8,4 @@ mod mcp_sessions;
 mod proxy;
 mod requests;
 mod sync;
+mod wire;

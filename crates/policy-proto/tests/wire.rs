@@ -1,0 +1,56 @@
+//! Bytes of older versions, read by this one.
+//!
+//! `testdata/wire/v1` was written by version 1 and is never written again.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use prost::Message;
+use sallyport_policy::{AuditOverload, AuthMode, Mode, Trust};
+use sallyport_policy_proto::discovery::DeltaDiscoveryRequest;
+use sallyport_policy_proto::{servers, v1, wire};
+
+fn recorded(name: &str) -> Vec<u8> {
+    let path = format!("{}/testdata/wire/v1/{name}.hex", env!("CARGO_MANIFEST_DIR"));
+    let digits: Vec<u8> = std::fs::read(path).unwrap().into_iter().filter(u8::is_ascii_hexdigit).collect();
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+    digits.chunks(2).map(byte).collect()
+}
+
+#[test]
+fn a_configuration_of_version_1_means_what_it_meant() {
+    let bytes = recorded("filter_config");
+    let config = v1::FilterConfig::decode(bytes.as_slice()).unwrap();
+    assert_eq!((config.needs, wire::needed(&config), config.proxy.as_str()), (0, 1, "test"));
+    assert_eq!(config.encode_to_vec(), bytes, "and is written as it was");
+    let servers = servers(config);
+    let [server] = servers.as_slice() else { panic!("one server") };
+    assert_eq!(server.id.to_string(), "ns/server");
+    assert_eq!(server.tools[0].required_trust, Trust::Low);
+    assert!(server.session.required);
+}
+
+#[test]
+fn a_filter_of_version_1_is_known_by_not_telling() {
+    let request = DeltaDiscoveryRequest::decode(recorded("subscribe_grants").as_slice()).unwrap();
+    let node = request.node.unwrap();
+    assert_eq!(wire::of_filter(&node.user_agent_name, &node.user_agent_version), 1);
+    assert_eq!(wire::of_filter(wire::FILTER, "7"), 7);
+    assert_eq!(wire::of_filter(wire::FILTER, "x"), 1);
+    assert_eq!(wire::of_filter("envoy", "7"), 1);
+}
+
+#[test]
+fn what_an_older_writer_leaves_out_is_never_more_than_it_allowed() {
+    let bare = v1::Server { namespace: "ns".into(), name: "server".into(), ..Default::default() };
+    let config = v1::FilterConfig { servers: vec![bare], ..Default::default() };
+    let servers = servers(config);
+    assert_eq!(servers[0].mode, Mode::AllowList);
+    assert!(!servers[0].default_allow);
+    assert_eq!(servers[0].auth.mode, AuthMode::Header);
+    assert_eq!(servers[0].audit_overload, AuditOverload::Deny);
+}
+
+#[test]
+fn only_what_version_1_does_not_know_needs_version_2() {
+    let named = v1::FilterConfig { proxy: "edge".into(), ..Default::default() };
+    assert_eq!((wire::needed(&named), wire::needed(&v1::FilterConfig::default())), (1, 2));
+}
