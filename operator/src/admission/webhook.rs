@@ -11,9 +11,12 @@ use axum::{Json, Router};
 use jiff::Timestamp;
 use sallyport_api::Kind;
 use sallyport_resolve::Problem;
+use sallyport_runtime::tls::TlsListener;
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
+use tokio_rustls::rustls::ServerConfig;
 
 use super::ask::{Ask, gather};
 use super::findings::Findings;
@@ -88,6 +91,19 @@ pub fn router(webhook: Webhook) -> Router {
         .route("/admission/v1/sessions", route(Kind::Session))
         .layer(DefaultBodyLimit::max(LARGEST))
         .with_state(webhook)
+}
+
+/// Serves the webhook until `shutdown`.
+///
+/// # Errors
+/// The address of `listener` cannot be told.
+pub async fn serve(
+    listener: TcpListener,
+    config: Arc<ServerConfig>,
+    webhook: Webhook,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    axum::serve(TlsListener::new(listener, config)?, router(webhook)).with_graceful_shutdown(shutdown).await
 }
 
 async fn answer(webhook: &Webhook, kind: Kind, body: &[u8]) -> (StatusCode, Json<Value>) {

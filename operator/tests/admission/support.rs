@@ -1,21 +1,19 @@
 //! An API server that all tests share, each in a namespace of its own that only its own webhook judges.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
-use axum::serve::Listener;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::{ApiResource, Status};
 use kube::{Client, Config};
 use sallyport_api::manifest::{load_json, parse_yaml};
-use sallyport_operator::admission::{KubeAsk, Webhook, router};
+use sallyport_operator::admission::{KubeAsk, Webhook, serve};
 use sallyport_operator_index::Index;
+use sallyport_runtime::tls::{Authority, Served};
 use sallyport_test_support::ApiServer;
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
+use tokio::net::TcpListener;
 
 const CONFIGURATION: &str = include_str!("../../../config/webhook/validating.yaml");
 
@@ -87,12 +85,17 @@ impl Tenancy {
     async fn judged(mut self, require_gateway: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let key = rcgen::generate_simple_self_signed(vec!["127.0.0.1".into()]).unwrap();
+        let now = std::time::SystemTime::now();
+        let authority = Authority::make("test", now, Duration::from_secs(3600)).unwrap();
+        let served = Arc::new(Served::default());
+        let names = ["127.0.0.1".to_string()];
+        served.replace(&authority.issue(&names, now, Duration::from_secs(3600)).unwrap()).unwrap();
+        let config = served.config(&[]).unwrap();
         let ask = KubeAsk::new(User::new(self.server, None).await.client);
         let webhook = Webhook::new(self.index.clone(), Arc::new(ask), require_gateway);
-        let listener = Tls { listener, acceptor: acceptor(&key) };
-        self.serving = tokio::spawn(async move { axum::serve(listener, router(webhook)).await.unwrap() });
-        self.configure(&format!("https://{address}"), &key.cert.pem()).await;
+        let serving = serve(listener, config, webhook, std::future::pending());
+        self.serving = tokio::spawn(async move { serving.await.unwrap() });
+        self.configure(&format!("https://{address}"), &authority.certificate).await;
         self
     }
 
@@ -158,41 +161,6 @@ impl Tenancy {
 fn encoded(text: &str) -> String {
     let data = k8s_openapi::ByteString(text.as_bytes().to_vec());
     serde_json::to_value(data).unwrap().as_str().unwrap().into()
-}
-
-fn acceptor(key: &rcgen::CertifiedKey<rcgen::KeyPair>) -> TlsAcceptor {
-    let private = rustls::pki_types::PrivateKeyDer::try_from(key.signing_key.serialize_der()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![key.cert.der().clone()], private)
-        .unwrap();
-    TlsAcceptor::from(Arc::new(config))
-}
-
-struct Tls {
-    listener: TcpListener,
-    acceptor: TlsAcceptor,
-}
-
-impl Listener for Tls {
-    type Io = TlsStream<TcpStream>;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        loop {
-            let (stream, peer) = self.listener.accept().await.unwrap();
-            if let Ok(stream) = self.acceptor.accept(stream).await {
-                return (stream, peer);
-            }
-        }
-    }
-
-    fn local_addr(&self) -> std::io::Result<Self::Addr> {
-        self.listener.local_addr()
-    }
 }
 
 /// Somebody who talks to the API server.
