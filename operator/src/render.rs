@@ -27,7 +27,7 @@ mod template;
 
 pub use child::{Child, ChildKey, ChildKind};
 pub use env::references as secret_references;
-pub use objects::{Tracks, objects, replicas, revision, withdrawn};
+pub use objects::{Replicas, Tracks, objects, revision, withdrawn};
 pub use prepare::{Outcome, Prepared, check, prepare};
 pub use sallyport_envoy::sidecar::Files as GatewayFiles;
 pub use settings::{IngressDefaults, Registry, Settings};

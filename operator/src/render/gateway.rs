@@ -10,10 +10,6 @@ use super::container::{port, security};
 use super::image::Image;
 use super::names;
 
-/// Where the bootstrap opens Envoy's drain to the kubelet.
-pub(super) const LIFECYCLE_PORT: i32 = 15_021;
-/// Envoy's admin interface, on loopback only.
-pub(super) const ADMIN_PORT: i32 = 9901;
 /// How long connections are told to end before listeners close, in seconds: until the cluster sends nothing more here.
 const DRAIN_SECONDS: i64 = 10;
 /// Worker threads.
@@ -25,10 +21,6 @@ const START_SECONDS: i32 = 600;
 const CONFIG_VOLUME: &str = "gateway-config";
 const TOKEN_VOLUME: &str = "gateway-token";
 const SCRATCH_VOLUME: &str = "gateway-tmp";
-/// Whom the token is for.
-const AUDIENCE: &str = "sallyport";
-/// Life of the token, in seconds; the kubelet renews it in time.
-const TOKEN_SECONDS: i64 = 3600;
 
 /// The container.
 pub(super) fn container(
@@ -61,7 +53,7 @@ pub(super) fn container(
         readiness_probe: Some(ready(2, 2)),
         lifecycle: Some(core::Lifecycle {
             pre_stop: Some(core::LifecycleHandler {
-                http_get: Some(http_get("/drain", LIFECYCLE_PORT)),
+                http_get: Some(http_get("/drain", i32::from(LIFECYCLE_PORT))),
                 ..core::LifecycleHandler::default()
             }),
             ..core::Lifecycle::default()
@@ -69,8 +61,8 @@ pub(super) fn container(
         resources: Some(resources),
         security_context: Some(security(Some(true))),
         volume_mounts: Some(vec![
-            mount(CONFIG_VOLUME, "/etc/sallyport/gateway", true),
-            mount(TOKEN_VOLUME, "/var/run/sallyport/token", true),
+            mount(CONFIG_VOLUME, sidecar::FOLDER, true),
+            mount(TOKEN_VOLUME, sidecar::TOKEN_FOLDER, true),
             mount(SCRATCH_VOLUME, "/tmp", false),
         ]),
         ..core::Container::default()
@@ -84,9 +76,9 @@ pub(super) fn volumes(server: &str) -> Vec<core::Volume> {
         ..core::ConfigMapVolumeSource::default()
     };
     let token = core::ServiceAccountTokenProjection {
-        audience: Some(AUDIENCE.into()),
-        expiration_seconds: Some(TOKEN_SECONDS),
-        path: "token".into(),
+        audience: Some(sidecar::TOKEN_AUDIENCE.into()),
+        expiration_seconds: Some(sidecar::TOKEN_SECONDS),
+        path: sidecar::TOKEN_NAME.into(),
     };
     let token =
         core::VolumeProjection { service_account_token: Some(token), ..core::VolumeProjection::default() };
@@ -101,7 +93,7 @@ pub(super) fn volumes(server: &str) -> Vec<core::Volume> {
 
 fn arguments(server: &str) -> Vec<String> {
     let arguments = [
-        ("-c", "/etc/sallyport/gateway/bootstrap.yaml".to_string()),
+        ("-c", format!("{}/{}", sidecar::FOLDER, sidecar::BOOTSTRAP_KEY)),
         ("--service-node", "$(POD_NAMESPACE)/$(POD_NAME)".to_string()),
         ("--service-cluster", sidecar::service_cluster(server, "$(ROLLOUT_TRACK)")),
         ("--concurrency", CONCURRENCY.to_string()),

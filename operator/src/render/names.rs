@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+pub use sallyport_envoy::sidecar::Track;
+
 /// Field manager of everything that the operator applies.
 pub const FIELD_MANAGER: &str = "sallyport-operator";
 /// Label of every object that the operator renders, and its value.
@@ -18,8 +20,8 @@ pub const REVISION: &str = "mcpruntime.org/revision";
 pub const TEMPLATE_HASH: &str = "mcpruntime.org/template-hash";
 /// Annotation of a ControllerRevision: its place in the order of promotions.
 pub const PROMOTED: &str = "mcpruntime.org/promoted";
-/// Annotation of a Deployment: the replicas that its server asked for last. Where it is unchanged and the Deployment has
-/// others, somebody else (an autoscaler) sets them.
+/// Annotation of a Deployment: the replicas that were asked of it last, and of its server, as `2 of 3`. Where the Deployment has
+/// others since, somebody else (an autoscaler) sets them.
 pub const REPLICAS: &str = "mcpruntime.org/replicas";
 /// Annotation of an MCPServer: the revision that shall leave the canary and become the stable one.
 pub const PROMOTE: &str = "mcpruntime.org/promote";
@@ -35,30 +37,11 @@ pub const GATEWAY: &str = "mcp-gateway";
 /// Ending of the canary Deployment's name.
 pub const CANARY_SUFFIX: &str = "-canary";
 
-/// Which pods.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Track {
-    /// The last promoted template.
-    Stable,
-    /// The new one.
-    Canary,
-}
-
-impl Track {
-    /// As the label has it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Stable => "stable",
-            Self::Canary => "canary",
-        }
-    }
-
-    /// Name of the track's Deployment.
-    pub fn deployment(self, server: &str) -> String {
-        match self {
-            Self::Stable => server.into(),
-            Self::Canary => format!("{server}{CANARY_SUFFIX}"),
-        }
+/// Name of a track's Deployment.
+pub fn deployment(server: &str, track: Track) -> String {
+    match track {
+        Track::Stable => server.into(),
+        Track::Canary => format!("{server}{CANARY_SUFFIX}"),
     }
 }
 

@@ -35,11 +35,32 @@ pub struct Tracks<'a> {
     pub has_place: bool,
 }
 
-/// Replicas of the stable track, and of the canary, if there is one.
-pub fn replicas(server: &MCPServer, has_canary: bool) -> (i32, i32) {
-    let rollout = server.spec.rollout.as_ref();
-    let canary = rollout.and_then(|rollout| rollout.canary_replicas).filter(|_| has_canary).unwrap_or(0);
-    (server.spec.replicas - canary, canary)
+/// Replicas of a track.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replicas {
+    /// That the track shall have.
+    pub share: i32,
+    /// That were asked for; another number here is a new wish of the server's owner.
+    pub total: i32,
+}
+
+impl Replicas {
+    /// Of the stable track, and of the canary, if there is one: it never takes the last pod of the stable track.
+    pub fn of(server: &MCPServer, has_canary: bool) -> (Self, Self) {
+        let total = server.spec.replicas;
+        let asked = server.spec.rollout.as_ref().and_then(|rollout| rollout.canary_replicas).unwrap_or(0);
+        let canary = if has_canary { asked.min(total - 1).max(0) } else { 0 };
+        (Self { share: total - canary, total }, Self { share: canary, total: asked })
+    }
+
+    /// Whether the Deployment's replicas are ours to set: not where somebody else (an autoscaler, `kubectl scale`) set them
+    /// since, and the server asks for as many as before. `recorded` and `actual` are the Deployment's annotation and replicas.
+    pub fn are_ours(self, recorded: Option<&str>, actual: Option<i32>) -> bool {
+        let recorded = recorded.and_then(|text| text.split_once(" of "));
+        let recorded = recorded
+            .and_then(|(share, total)| Some((share.parse::<i32>().ok()?, total.parse::<i32>().ok()?)));
+        recorded.is_none_or(|(share, total)| actual == Some(share) || total != self.total)
+    }
 }
 
 /// All objects of a server but its revisions.
@@ -71,9 +92,9 @@ pub fn objects(
     if !prepared.is_direct {
         children.push(Child::ConfigMap(config(named(names::gateway_config(name)), settings)));
     }
-    let (stable, canary) = replicas(server, tracks.canary.is_some());
+    let (stable, canary) = Replicas::of(server, tracks.canary.is_some());
     let deployment = |track: Track, (template, revision): (&Template, u64), replicas, owns| {
-        let metadata = named(track.deployment(name));
+        let metadata = named(names::deployment(name, track));
         Child::Deployment(Box::new(deployment(
             metadata,
             name,
@@ -177,14 +198,14 @@ fn deployment(
     server: &str,
     track: Track,
     (template, revision): (&Template, u64),
-    replicas: i32,
+    replicas: Replicas,
     owns_replicas: bool,
     strategy: &Strategy,
 ) -> apps::Deployment {
     metadata.labels.get_or_insert_default().insert(names::TRACK.into(), track.as_str().into());
     metadata.annotations = Some(BTreeMap::from([
         (names::REVISION.to_string(), revision.to_string()),
-        (names::REPLICAS.to_string(), replicas.to_string()),
+        (names::REPLICAS.to_string(), format!("{} of {}", replicas.share, replicas.total)),
     ]));
     let strategy = match strategy {
         Strategy::Recreate => {
@@ -199,7 +220,7 @@ fn deployment(
         },
     };
     let spec = apps::DeploymentSpec {
-        replicas: owns_replicas.then_some(replicas),
+        replicas: owns_replicas.then_some(replicas.share),
         selector: LabelSelector {
             match_labels: Some(names::selector(server, Some(track))),
             match_expressions: None,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use sallyport_api::v1alpha1::{MCPServer, MCPServerSpec, RolloutConfig, RolloutStrategy};
+use sallyport_envoy::sidecar::{ADMIN_PORT, AUTHORITY_KEY, LIFECYCLE_PORT};
 use sallyport_resolve::{Problem, Severity};
 
 use super::place::{Place, place};
@@ -169,7 +170,7 @@ fn check_ports(spec: &MCPServerSpec, problems: &mut Vec<Problem>) {
         problems.push(error("spec.gateway.port", "PortCollision", message));
     }
     for (path, port) in [("spec.port", spec.port), ("spec.gateway.port", gateway.port)] {
-        if [gateway::ADMIN_PORT, gateway::LIFECYCLE_PORT].contains(&port) {
+        if [ADMIN_PORT, LIFECYCLE_PORT].map(i32::from).contains(&port) {
             let message = format!("is {port}, which the gateway needs for itself; choose another");
             problems.push(error(path, "PortCollision", message));
         }
@@ -207,12 +208,10 @@ fn strategy(spec: &MCPServerSpec, problems: &mut Vec<Problem>) -> Strategy {
     if rollout.strategy == RolloutStrategy::Recreate {
         return Strategy::Recreate;
     }
-    let canary = rollout.canary_replicas.unwrap_or(0);
-    if rollout.strategy == RolloutStrategy::Canary && !(1..spec.replicas).contains(&canary) {
-        let message = format!(
-            "is {canary}; a canary needs more than 0 and fewer than spec.replicas, which is {}",
-            spec.replicas
-        );
+    if rollout.strategy == RolloutStrategy::Canary
+        && rollout.canary_replicas.is_none_or(|replicas| replicas < 1)
+    {
+        let message = "must be at least 1 for a canary";
         problems.push(error("spec.rollout.canaryReplicas", "InvalidReplicas", message));
     }
     let RolloutConfig { max_unavailable, max_surge, .. } = rollout;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use sallyport_api::v1alpha1::MCPServer;
+use sallyport_envoy::sidecar::{AUTHORITY_KEY, BOOTSTRAP_KEY};
 use sallyport_test_support::assert_golden;
 
 use super::names::Track;
@@ -204,6 +205,32 @@ fn a_canary_beside_the_stable_track() {
 }
 
 #[test]
+fn a_canary_leaves_the_stable_track_a_pod() {
+    let of = |replicas: i32, canary: i32| {
+        let server = server(&format!(
+            "image: a\nreplicas: {replicas}\nrollout: {{strategy: Canary, canaryReplicas: {canary}}}"
+        ));
+        let (stable, canary) = Replicas::of(&server, true);
+        assert_eq!(Replicas::of(&server, false).0.share, replicas);
+        (stable.share, canary.share)
+    };
+    assert_eq!([of(5, 2), of(2, 2), of(1, 1), of(0, 1)], [(3, 2), (1, 1), (1, 0), (0, 0)]);
+}
+
+#[test]
+fn replicas_that_somebody_else_set_are_left_until_the_server_asks_for_others() {
+    let wanted = Replicas { share: 3, total: 3 };
+    assert!(wanted.are_ours(None, None), "a new Deployment");
+    assert!(wanted.are_ours(Some("3 of 3"), Some(3)));
+    assert!(!wanted.are_ours(Some("3 of 3"), Some(8)), "an autoscaler's");
+    assert!(wanted.are_ours(Some("2 of 2"), Some(8)), "the server asks for more");
+    let beside_canary = Replicas { share: 2, total: 3 };
+    assert!(beside_canary.are_ours(Some("3 of 3"), Some(3)), "a canary takes its share");
+    assert!(!beside_canary.are_ours(Some("3 of 3"), Some(8)), "and none of an autoscaler's");
+    assert!(wanted.are_ours(Some("?"), Some(8)));
+}
+
+#[test]
 fn a_canary_cannot_change_ports() {
     let old = ready(&server(GOVERNED), &settings()).template;
     for spec in ["image: payments:1\n", "image: payments:1\ngateway: {enabled: true, port: 9999}\n"] {
@@ -222,7 +249,7 @@ fn replicas_that_are_somebody_elses_are_not_rendered() {
     let children = objects(&server, &settings(), &prepared, &tracks).unwrap();
     let deployment = only(&[ChildKind::Deployment], children)[0].to_json().unwrap();
     assert_eq!(deployment.pointer("/spec/replicas"), None);
-    assert_eq!(deployment.pointer("/metadata/annotations/mcpruntime.org~1replicas").unwrap(), "1");
+    assert_eq!(deployment.pointer("/metadata/annotations/mcpruntime.org~1replicas").unwrap(), "1 of 1");
 }
 
 #[test]
@@ -281,13 +308,14 @@ fn what_the_pod_starts_from_restarts_it() {
         outcome => panic!("{outcome:?}"),
     };
     let before = with(&settings(), &Secrets::Unknown);
-    let files = |change: fn(&mut GatewayFiles)| {
+    let changed = |name: &str| {
         let mut settings = settings();
-        change(&mut settings.gateway_files);
+        settings.gateway_files.insert(name.into(), "another".into());
         with(&settings, &Secrets::Unknown)
     };
-    assert_ne!(files(|files| files.bootstrap.push_str("x: 1\n")), before);
-    assert_eq!(files(|files| files.ca.push_str("another\n")), before, "Envoy reads authorities anew");
+    assert_ne!(changed(BOOTSTRAP_KEY), before);
+    assert_ne!(changed("token.json"), before);
+    assert_eq!(changed(AUTHORITY_KEY), before, "Envoy follows authorities");
     let known = |hash: &str| with(&settings(), &Secrets::Known(hash.into()));
     assert_ne!(known("a"), known("b"));
 }
@@ -322,7 +350,7 @@ fn bad_values_are_told_with_their_fields_and_nothing_is_rendered() {
         ("replicas: -1", "spec.replicas InvalidReplicas"),
         ("rollout: {strategy: Canary}", "spec.rollout.canaryReplicas InvalidReplicas"),
         (
-            "rollout: {strategy: Canary, canaryReplicas: 2}\nreplicas: 2",
+            "rollout: {strategy: Canary, canaryReplicas: 0}",
             "spec.rollout.canaryReplicas InvalidReplicas",
         ),
         ("rollout: {maxUnavailable: '0', maxSurge: 0%}", "spec.rollout.maxUnavailable InvalidAmount"),
