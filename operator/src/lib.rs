@@ -22,6 +22,8 @@ mod standalone;
 mod status;
 mod targets;
 mod watch;
+#[cfg_attr(not(test), expect(dead_code, reason = "the Kubernetes source runs it"))]
+mod workloads;
 
 pub use args::Args;
 pub use certificates::{Certificates, server_name};

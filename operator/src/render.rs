@@ -28,6 +28,7 @@ mod template;
 pub use child::{Child, ChildKey, ChildKind};
 pub use env::references as secret_references;
 pub use objects::{Replicas, Tracks, objects, revision, withdrawn};
+pub use place::claim;
 pub use prepare::{Outcome, Prepared, check, prepare};
 pub use sallyport_envoy::sidecar::Files as GatewayFiles;
 pub use settings::{IngressDefaults, Registry, Settings};

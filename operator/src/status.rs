@@ -21,7 +21,7 @@ mod reach;
 mod remembered;
 mod server;
 mod transition;
-mod workload;
+pub(crate) mod workload;
 mod writer;
 
 pub(crate) use metrics::StatusMetrics;

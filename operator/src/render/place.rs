@@ -6,7 +6,7 @@ use sallyport_api::v1alpha1::{AuthMode, MCPServer};
 use sallyport_resolve::{Problem, public_path};
 
 use super::prepare::{error, is_subdomain};
-use super::settings::IngressDefaults;
+use super::settings::{IngressDefaults, Settings};
 
 /// Where OAuth clients look for what protects a path (RFC 9728).
 const PROTECTED_RESOURCE: &str = "/.well-known/oauth-protected-resource";
@@ -23,6 +23,12 @@ pub(super) struct Place {
     /// None: an annotation names it.
     pub(super) class: Option<String>,
     pub(super) annotations: BTreeMap<String, String>,
+}
+
+/// Host, if it matters, and path that a server claims.
+pub fn claim(server: &MCPServer, settings: &Settings) -> (Option<String>, String) {
+    let place = place(server, &settings.ingress, &mut Vec::new());
+    (place.host, public_path(server))
 }
 
 /// The place of a server, whether or not another server has it already.
