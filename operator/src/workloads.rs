@@ -27,3 +27,6 @@ mod watches;
 pub(crate) use foreman::{Shop, run};
 pub(crate) use metrics::WorkloadMetrics;
 pub(crate) use report::{Report, Reports};
+
+#[cfg(test)]
+mod tests;

@@ -349,10 +349,7 @@ fn bad_values_are_told_with_their_fields_and_nothing_is_rendered() {
         ("servicePort: 0", "spec.servicePort InvalidPort"),
         ("replicas: -1", "spec.replicas InvalidReplicas"),
         ("rollout: {strategy: Canary}", "spec.rollout.canaryReplicas InvalidReplicas"),
-        (
-            "rollout: {strategy: Canary, canaryReplicas: 0}",
-            "spec.rollout.canaryReplicas InvalidReplicas",
-        ),
+        ("rollout: {strategy: Canary, canaryReplicas: 0}", "spec.rollout.canaryReplicas InvalidReplicas"),
         ("rollout: {maxUnavailable: '0', maxSurge: 0%}", "spec.rollout.maxUnavailable InvalidAmount"),
         ("rollout: {maxUnavailable: 200%}", "spec.rollout.maxUnavailable InvalidAmount"),
         ("rollout: {maxSurge: x}", "spec.rollout.maxSurge InvalidAmount"),

@@ -19,12 +19,20 @@ use crate::render::{Child, ChildKey, ChildKind, names};
 pub(super) async fn apply(client: &Client, namespace: &str, child: &Child) -> kube::Result<Observed> {
     let (client, at) = (client.clone(), namespace);
     match child {
-        Child::ServiceAccount(object) => one(client, at, object).await.map(|o| Observed::metadata(&o.metadata)),
+        Child::ServiceAccount(object) => {
+            one(client, at, object).await.map(|o| Observed::metadata(&o.metadata))
+        }
         Child::Secret(object) => one(client, at, object).await.map(|o| Observed::metadata(&o.metadata)),
         Child::ConfigMap(object) => one(client, at, object).await.map(|o| Observed::metadata(&o.metadata)),
-        Child::NetworkPolicy(object) => one(client, at, object).await.map(|o| Observed::metadata(&o.metadata)),
-        Child::ControllerRevision(object) => one(client, at, object).await.map(|o| Observed::metadata(&o.metadata)),
-        Child::PodDisruptionBudget(object) => one(client, at, object).await.map(|o| Observed::metadata(&o.metadata)),
+        Child::NetworkPolicy(object) => {
+            one(client, at, object).await.map(|o| Observed::metadata(&o.metadata))
+        }
+        Child::ControllerRevision(object) => {
+            one(client, at, object).await.map(|o| Observed::metadata(&o.metadata))
+        }
+        Child::PodDisruptionBudget(object) => {
+            one(client, at, object).await.map(|o| Observed::metadata(&o.metadata))
+        }
         Child::Deployment(object) => one(client, at, &**object).await.map(|o| Observed::deployment(&o)),
         Child::Service(object) => one(client, at, &**object).await.map(|o| Observed::service(&o)),
         Child::Ingress(object) => one(client, at, object).await.map(|o| Observed::ingress(&o)),
@@ -33,7 +41,11 @@ pub(super) async fn apply(client: &Client, namespace: &str, child: &Child) -> ku
 
 async fn one<K>(client: Client, namespace: &str, object: &K) -> kube::Result<K>
 where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Serialize + Debug,
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + DeserializeOwned
+        + Serialize
+        + Debug,
 {
     let name = object.meta().name.clone().unwrap_or_default();
     let parameters = PatchParams::apply(names::FIELD_MANAGER).force();
@@ -45,13 +57,23 @@ fn objects(client: &Client, namespace: &str, kind: ChildKind) -> Api<DynamicObje
 }
 
 /// An object of this name, whoever's it is.
-pub(super) async fn find(client: &Client, namespace: &str, (kind, name): &ChildKey) -> kube::Result<Option<Observed>> {
-    let found: Option<PartialObjectMeta<DynamicObject>> = objects(client, namespace, *kind).get_metadata_opt(name).await?;
+pub(super) async fn find(
+    client: &Client,
+    namespace: &str,
+    (kind, name): &ChildKey,
+) -> kube::Result<Option<Observed>> {
+    let found: Option<PartialObjectMeta<DynamicObject>> =
+        objects(client, namespace, *kind).get_metadata_opt(name).await?;
     Ok(found.map(|found| Observed::metadata(&found.metadata)))
 }
 
 /// Deletes the very object that was seen; one that is gone already is as good.
-pub(super) async fn delete(client: &Client, namespace: &str, (kind, name): &ChildKey, uid: &str) -> kube::Result<()> {
+pub(super) async fn delete(
+    client: &Client,
+    namespace: &str,
+    (kind, name): &ChildKey,
+    uid: &str,
+) -> kube::Result<()> {
     let preconditions = Preconditions { uid: Some(uid.into()), resource_version: None };
     let parameters = DeleteParams::background().preconditions(preconditions);
     match objects(client, namespace, *kind).delete(name, &parameters).await {
@@ -62,7 +84,11 @@ pub(super) async fn delete(client: &Client, namespace: &str, (kind, name): &Chil
 }
 
 /// A kept revision, with its template.
-pub(super) async fn revision(client: &Client, namespace: &str, name: &str) -> kube::Result<ControllerRevision> {
+pub(super) async fn revision(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+) -> kube::Result<ControllerRevision> {
     Api::namespaced(client.clone(), namespace).get(name).await
 }
 
@@ -74,7 +100,8 @@ pub(super) async fn number(client: &Client, namespace: &str, revision: &Revision
         "metadata": { "labels": { names::REVISION: number }, "annotations": { names::PROMOTED: promoted } },
         "revision": revision.number,
     });
-    let parameters = PatchParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PatchParams::default() };
+    let parameters =
+        PatchParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PatchParams::default() };
     let api = Api::<ControllerRevision>::namespaced(client.clone(), namespace);
     let patched = api.patch_metadata(&revision.name, &parameters, &Patch::Merge(&patch)).await?;
     Ok(Observed::metadata(&patched.metadata))

@@ -48,13 +48,19 @@ impl Memory {
     }
 
     /// What must be done about a wanted object of `server`, which is there as `seen`.
-    pub(super) fn step(&self, server: &str, child: &Child, seen: Option<&Observed>) -> serde_json::Result<Step> {
+    pub(super) fn step(
+        &self,
+        server: &str,
+        child: &Child,
+        seen: Option<&Observed>,
+    ) -> serde_json::Result<Step> {
         let applied = self.applied.get(&child.key());
         let is_same = |applied: &Applied, wanted| applied.wanted == wanted;
         let wanted = digest(child)?;
         let Some(seen) = seen else {
             // What is not watched is trusted to be as it was applied.
-            let is_unwatched = applied.is_some_and(|applied| applied.version.is_none() && is_same(applied, wanted));
+            let is_unwatched =
+                applied.is_some_and(|applied| applied.version.is_none() && is_same(applied, wanted));
             return Ok(if is_unwatched { Step::Nothing } else { Step::Look });
         };
         if seen.owner.as_deref() != Some(server) {
@@ -64,7 +70,9 @@ impl Memory {
             return Ok(Step::Wait);
         }
         let is_settled = applied.is_some_and(|applied| {
-            is_same(applied, wanted) && applied.version == Some(seen.version()) && seen.carries(child.metadata())
+            is_same(applied, wanted)
+                && applied.version == Some(seen.version())
+                && seen.carries(child.metadata())
         });
         Ok(if is_settled { Step::Nothing } else { Step::Apply })
     }
@@ -107,7 +115,9 @@ mod tests {
     fn metadata(version: &str) -> ObjectMeta {
         ObjectMeta {
             resource_version: Some(version.into()),
-            labels: Some(BTreeMap::from([("ours", "yes"), ("theirs", "too")].map(|(k, v)| (k.to_string(), v.to_string())))),
+            labels: Some(BTreeMap::from(
+                [("ours", "yes"), ("theirs", "too")].map(|(k, v)| (k.to_string(), v.to_string())),
+            )),
             owner_references: Some(vec![OwnerReference {
                 api_version: "mcpruntime.org/v1alpha1".into(),
                 kind: "MCPServer".into(),
@@ -178,7 +188,10 @@ mod tests {
 
     #[test]
     fn what_is_being_deleted_is_waited_for() {
-        let going = ObjectMeta { deletion_timestamp: Some(Time(k8s_openapi::jiff::Timestamp::UNIX_EPOCH)), ..metadata("1") };
+        let going = ObjectMeta {
+            deletion_timestamp: Some(Time(k8s_openapi::jiff::Timestamp::UNIX_EPOCH)),
+            ..metadata("1")
+        };
         assert_eq!(step(&applied("x"), "x", Some(&seen(&going))), Step::Wait);
     }
 }

@@ -5,10 +5,9 @@ use std::sync::{Arc, Mutex};
 
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, FuturesUnordered, StreamExt};
-use kube::runtime::events::{Event, EventType, Recorder};
-use kube::{Client, Resource};
+use kube::Client;
+use kube::runtime::events::Recorder;
 use sallyport_api::v1alpha1::MCPServer;
-use sallyport_api::words;
 use sallyport_operator_index::Index;
 use sallyport_policy::ObjectId;
 use tokio::sync::watch;
@@ -25,7 +24,6 @@ use super::report::{Report, Reports, Rollout, workload};
 use super::secrets::{Digests, Rumour, SecretWatches};
 use super::watches::{self, WATCHED};
 use crate::lock::lock;
-use crate::render::rollout::Transition;
 use crate::render::{ChildKind, Settings, secret_references};
 
 /// Servers that are worked on at once: enough that a slow API server does not stand in the way, few enough that it is not flooded.
@@ -100,7 +98,12 @@ struct Foreman<'a> {
 
 impl<'a> Foreman<'a> {
     fn new(shop: &'a mut Shop) -> Self {
-        let tools = Tools { client: shop.client.clone(), digests: Digests::default(), metrics: shop.metrics.clone() };
+        let tools = Tools {
+            client: shop.client.clone(),
+            recorder: shop.recorder.clone(),
+            digests: Digests::default(),
+            metrics: shop.metrics.clone(),
+        };
         let settings = shop.settings.borrow_and_update().clone();
         Self {
             shop,
@@ -127,7 +130,7 @@ impl<'a> Foreman<'a> {
             tokio::select! {
                 Some(servers) = self.shop.news.next() => self.take_in(servers),
                 Some((kind, sight)) = sights.next() => self.see(kind, sight),
-                Some((done, began)) = self.jobs.next(), if !self.jobs.is_empty() => self.finish(done, began).await,
+                Some((done, began)) = self.jobs.next(), if !self.jobs.is_empty() => self.finish(done, began),
                 rumour = self.secrets.next() => self.hear(rumour),
                 changed = self.shop.settings.changed() => {
                     if changed.is_err() { return }
@@ -180,7 +183,9 @@ impl<'a> Foreman<'a> {
                     if known.as_ref().is_some_and(|known| is_same(known, &server)) {
                         continue;
                     }
-                    is_moved |= known.is_none_or(|known| known.spec != server.spec || known.metadata.uid != server.metadata.uid);
+                    is_moved |= known.is_none_or(|known| {
+                        known.spec != server.spec || known.metadata.uid != server.metadata.uid
+                    });
                     self.keep(&id, server);
                     self.queue.add(id, now);
                 }
@@ -233,7 +238,8 @@ impl<'a> Foreman<'a> {
     }
 
     fn watch_secrets(&mut self) {
-        let refers = self.kept.iter().filter(|(_, kept)| secret_references(&kept.server.spec).next().is_some());
+        let refers =
+            self.kept.iter().filter(|(_, kept)| secret_references(&kept.server.spec).next().is_some());
         let namespaces = refers.map(|(id, _)| id.namespace.clone()).collect();
         for namespace in self.secrets.watch(&self.tools.client, &namespaces) {
             self.tools.digests.forget(&namespace);
@@ -274,7 +280,8 @@ impl<'a> Foreman<'a> {
             self.add_all(|id| id.namespace == namespace && kept.contains(id));
             return;
         };
-        let refers = |kept: &Kept| secret_references(&kept.server.spec).any(|reference| reference.name == name);
+        let refers =
+            |kept: &Kept| secret_references(&kept.server.spec).any(|reference| reference.name == name);
         let of_namespace = self.kept.iter().filter(|(id, kept)| id.namespace == namespace && refers(kept));
         let concerned: BTreeSet<ObjectId> = of_namespace.map(|(id, _)| id.clone()).collect();
         if !concerned.is_empty() && self.tools.digests.hear(&namespace, &name, &version) {
@@ -283,7 +290,7 @@ impl<'a> Foreman<'a> {
     }
 
     /// A round ended.
-    async fn finish(&mut self, done: Done, began: Instant) {
+    fn finish(&mut self, done: Done, began: Instant) {
         let now = Instant::now();
         self.tools.metrics.rounds.observe(began.elapsed().as_secs_f64());
         if let Some(failure) = &done.failure {
@@ -314,9 +321,6 @@ impl<'a> Foreman<'a> {
             }
         }
         self.report(&done.id);
-        if let Some(transition) = done.transition {
-            self.publish(&done.server, &transition).await;
-        }
     }
 
     fn report(&self, id: &ObjectId) {
@@ -324,27 +328,6 @@ impl<'a> Foreman<'a> {
         let workload = workload(&id.name, &self.sightings.of(id), kept.failure.clone());
         let report = Report { workload, problems: kept.problems.clone(), rollout: kept.rollout };
         self.shop.reports.set(id, Some(report));
-    }
-
-    async fn publish(&self, server: &MCPServer, transition: &Transition) {
-        let (reason, note) = match transition {
-            Transition::Promoted(number) => {
-                (words::event::ROLLOUT_PROMOTED, format!("revision {number} runs on the stable track"))
-            }
-            Transition::RolledBack(from, to) => {
-                (words::event::ROLLOUT_ROLLED_BACK, format!("revision {from} gave way to revision {to}"))
-            }
-        };
-        let event = Event {
-            type_: EventType::Normal,
-            reason: reason.into(),
-            note: Some(note),
-            action: "Rollout".into(),
-            secondary: None,
-        };
-        if let Err(error) = self.shop.recorder.publish(&event, &server.object_ref(&())).await {
-            tracing::warn!(%error, reason, "event cannot be published");
-        }
     }
 }
 

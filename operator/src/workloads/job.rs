@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use kube::Client;
+use kube::runtime::events::{Event, EventType, Recorder};
+use kube::{Client, Resource};
 use sallyport_api::v1alpha1::{MCPServer, RolloutStrategy};
+use sallyport_api::words;
 use sallyport_policy::ObjectId;
 use sallyport_resolve::{Problem, Severity};
 
@@ -16,14 +18,15 @@ use super::secrets::{Content, Digests};
 use crate::render::names::{self, Track};
 use crate::render::rollout::{Decision, Revision, Transition, Wish, Write, decide};
 use crate::render::{
-    Child, ChildKey, ChildKind, Outcome, Prepared, Replicas, Secrets, Settings, Template, Tracks, objects, prepare, revision,
-    withdrawn,
+    Child, ChildKey, ChildKind, Outcome, Prepared, Replicas, Secrets, Settings, Template, Tracks, objects,
+    prepare, revision, withdrawn,
 };
 
 /// What every job needs.
 #[derive(Clone)]
 pub(super) struct Tools {
     pub(super) client: Client,
+    pub(super) recorder: Recorder,
     pub(super) digests: Digests,
     pub(super) metrics: WorkloadMetrics,
 }
@@ -42,14 +45,12 @@ pub(super) struct Task {
 /// What came of a round.
 pub(super) struct Done {
     pub(super) id: ObjectId,
-    pub(super) server: Arc<MCPServer>,
     pub(super) memory: Memory,
     /// Objects as the API server answered with them.
     pub(super) seen: Vec<(ChildKey, Observed)>,
     pub(super) deleted: Vec<ChildKey>,
     pub(super) problems: Vec<Problem>,
     pub(super) rollout: Option<Rollout>,
-    pub(super) transition: Option<Transition>,
     /// Why the round ended early; it is tried again.
     pub(super) failure: Option<String>,
 }
@@ -92,15 +93,16 @@ pub(super) async fn run(tools: Tools, task: Task) -> Done {
         transition: None,
     };
     let result = round.work(&task.server, &task.settings, task.rival.as_ref()).await;
+    if let Some(transition) = &round.transition {
+        publish(&round.tools.recorder, &task.server, transition).await;
+    }
     Done {
         id: task.id,
-        server: task.server,
         memory: round.memory,
         seen: round.seen,
         deleted: round.deleted,
         problems: round.problems,
         rollout: round.rollout,
-        transition: round.transition,
         failure: result.err().map(|failure| failure.to_string()),
     }
 }
@@ -119,7 +121,12 @@ struct Round {
 }
 
 impl Round {
-    async fn work(&mut self, server: &MCPServer, settings: &Settings, rival: Option<&ObjectId>) -> Result<(), Failure> {
+    async fn work(
+        &mut self,
+        server: &MCPServer,
+        settings: &Settings,
+        rival: Option<&ObjectId>,
+    ) -> Result<(), Failure> {
         let secrets = self.secrets(server).await?;
         match prepare(server, settings, &secrets) {
             Outcome::Ready(prepared) => self.roll_out(server, settings, &prepared, rival).await,
@@ -169,7 +176,14 @@ impl Round {
         self.write(server, prepared, &decision.writes).await?;
         self.transition.clone_from(&decision.transition);
         for child in &wanted {
-            self.keep(child).await?;
+            match self.keep(child).await {
+                Err(Failure::Refused(_, _, kube::Error::Api(status)))
+                    if status.code == 403 && child.kind() == ChildKind::Secret =>
+                {
+                    self.miss_pull_secret();
+                }
+                kept => kept?,
+            }
         }
         self.prune(&wanted).await?;
         self.rollout = Some(Rollout {
@@ -200,10 +214,29 @@ impl Round {
                      bind it the ClusterRole sallyport-secrets in namespace `{}`",
                     self.namespace
                 );
-                self.problems.push(problem(Severity::Warning, "spec.secretEnvVars", "SecretsUnreadable", message));
+                self.problems.push(problem(
+                    Severity::Warning,
+                    "spec.secretEnvVars",
+                    "SecretsUnreadable",
+                    message,
+                ));
                 Ok(self.last_secrets().map_or(Secrets::Unknown, Secrets::Known))
             }
         }
+    }
+
+    fn miss_pull_secret(&mut self) {
+        let message = format!(
+            "asks for a registry whose credentials the operator may not put into namespace `{}`; bind it the ClusterRole \
+             sallyport-secrets there, or set spec.imagePullSecrets",
+            self.namespace
+        );
+        self.problems.push(problem(
+            Severity::Warning,
+            "spec.useProvisionedRegistry",
+            "PullSecretForbidden",
+            message,
+        ));
     }
 
     /// The digest that pods run with: a right that is withdrawn restarts nothing.
@@ -268,7 +301,12 @@ impl Round {
         Ok(template)
     }
 
-    async fn write(&mut self, server: &MCPServer, prepared: &Prepared, writes: &[Write]) -> Result<(), Failure> {
+    async fn write(
+        &mut self,
+        server: &MCPServer,
+        prepared: &Prepared,
+        writes: &[Write],
+    ) -> Result<(), Failure> {
         for write in writes {
             match write {
                 Write::Create(of) => {
@@ -299,7 +337,9 @@ impl Round {
                 let found = api::find(&self.tools.client, &self.namespace, &key).await;
                 match found.map_err(|error| Failure::refused(&key, error))? {
                     Some(found) if found.owner.as_deref() != Some(&self.name) => Err(taken()),
-                    Some(found) if found.is_going => Err(Failure::Going(key.0.resource().kind, key.1.clone())),
+                    Some(found) if found.is_going => {
+                        Err(Failure::Going(key.0.resource().kind, key.1.clone()))
+                    }
                     Some(_) | None => self.apply(child).await,
                 }
             }
@@ -345,6 +385,27 @@ impl Round {
         self.deleted.push(key.clone());
         self.tools.metrics.deleted.get_or_create(&ObjectLabel { kind: key.0.resource().kind }).inc();
         Ok(())
+    }
+}
+
+async fn publish(recorder: &Recorder, server: &MCPServer, transition: &Transition) {
+    let (reason, note) = match transition {
+        Transition::Promoted(number) => {
+            (words::event::ROLLOUT_PROMOTED, format!("revision {number} runs on the stable track"))
+        }
+        Transition::RolledBack(from, to) => {
+            (words::event::ROLLOUT_ROLLED_BACK, format!("revision {from} gave way to revision {to}"))
+        }
+    };
+    let event = Event {
+        type_: EventType::Normal,
+        reason: reason.into(),
+        note: Some(note),
+        action: "Rollout".into(),
+        secondary: None,
+    };
+    if let Err(error) = recorder.publish(&event, &server.object_ref(&())).await {
+        tracing::warn!(%error, reason, "event cannot be published");
     }
 }
 

@@ -40,7 +40,12 @@ impl WorkloadMetrics {
         let help = "Rounds over a server that ended with an error";
         registry.register("sallyport_operator_workload_failures", help, metrics.failures.clone());
         let help = "Rounds over a server";
-        registry.register_with_unit("sallyport_operator_workload_round", help, Unit::Seconds, metrics.rounds.clone());
+        registry.register_with_unit(
+            "sallyport_operator_workload_round",
+            help,
+            Unit::Seconds,
+            metrics.rounds.clone(),
+        );
         let help = "Servers whose objects this replica keeps";
         registry.register("sallyport_operator_workload_servers", help, metrics.servers.clone());
         metrics

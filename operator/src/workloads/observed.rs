@@ -49,7 +49,8 @@ pub(super) enum State {
 impl Observed {
     fn new(metadata: &ObjectMeta, state: State) -> Self {
         let owners = metadata.owner_references.iter().flatten();
-        let mut owners = owners.filter(|owner| owner.controller == Some(true) && owner.kind == MCPServer::kind(&()));
+        let mut owners =
+            owners.filter(|owner| owner.controller == Some(true) && owner.kind == MCPServer::kind(&()));
         let group = MCPServer::group(&());
         let owner = owners.find(|owner| owner.api_version.split('/').next() == Some(&group));
         let mut annotations = metadata.annotations.clone().unwrap_or_default();
@@ -72,7 +73,8 @@ impl Observed {
     pub(super) fn deployment(deployment: &Deployment) -> Self {
         let spec = deployment.spec.as_ref();
         let template = spec.and_then(|spec| spec.template.metadata.as_ref());
-        let secrets = template.and_then(|template| template.annotations.as_ref()?.get(names::SECRETS_HASH).cloned());
+        let secrets =
+            template.and_then(|template| template.annotations.as_ref()?.get(names::SECRETS_HASH).cloned());
         let replicas = spec.and_then(|spec| spec.replicas);
         Self::new(&deployment.metadata, State::Deployment { state: deployment.into(), replicas, secrets })
     }
@@ -173,7 +175,9 @@ impl Sightings {
                 self.listed.entry(kind).or_default().insert((server.clone(), name.clone()));
                 self.see(server, (kind, name), *observed).into_iter().collect()
             }
-            Sight::Changed(server, name, observed) => self.see(server, (kind, name), *observed).into_iter().collect(),
+            Sight::Changed(server, name, observed) => {
+                self.see(server, (kind, name), *observed).into_iter().collect()
+            }
             Sight::Gone(server, name) => self.lose(server, (kind, name)).into_iter().collect(),
             Sight::Complete => {
                 let listed = self.listed.remove(&kind).unwrap_or_default();
@@ -183,7 +187,9 @@ impl Sightings {
                 let lost: Vec<_> = self
                     .children
                     .iter()
-                    .flat_map(|(server, children)| children.keys().map(move |key| (server.clone(), key.clone())))
+                    .flat_map(|(server, children)| {
+                        children.keys().map(move |key| (server.clone(), key.clone()))
+                    })
                     .filter(|(server, key)| is_lost(server, key))
                     .collect();
                 lost.into_iter().filter_map(|(server, key)| self.lose(server, key)).collect()
@@ -192,7 +198,12 @@ impl Sightings {
     }
 
     /// Takes in an object, unless something newer of it was seen.
-    pub(super) fn see(&mut self, server: ObjectId, key: ChildKey, observed: Observed) -> Option<(ObjectId, ChildKey, Change)> {
+    pub(super) fn see(
+        &mut self,
+        server: ObjectId,
+        key: ChildKey,
+        observed: Observed,
+    ) -> Option<(ObjectId, ChildKey, Change)> {
         let children = self.children.entry(server.clone()).or_default();
         if children.get(&key).is_some_and(|known| !is_newer(&observed, known)) {
             return None;
@@ -273,7 +284,8 @@ mod tests {
     #[test]
     fn a_change_of_status_is_no_other_version() {
         let of = |generation, version: &str| {
-            let metadata = ObjectMeta { generation, resource_version: Some(version.into()), ..ObjectMeta::default() };
+            let metadata =
+                ObjectMeta { generation, resource_version: Some(version.into()), ..ObjectMeta::default() };
             Observed::metadata(&metadata).version()
         };
         assert_eq!(of(Some(1), "1"), of(Some(1), "2"));

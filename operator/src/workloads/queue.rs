@@ -131,6 +131,9 @@ mod tests {
         queue.add(id("c"), now);
         queue.forget(&id("c"));
         let later = now + Duration::from_secs(1);
-        assert_eq!([queue.next(later), queue.next(later), queue.next(later)], [Some(id("b")), Some(id("a")), None]);
+        assert_eq!(
+            [queue.next(later), queue.next(later), queue.next(later)],
+            [Some(id("b")), Some(id("a")), None]
+        );
     }
 }

@@ -51,7 +51,13 @@ pub(super) fn workload(server: &str, children: &Children, failure: Option<String
         Some(State::Ingress(ingress)) => Some(*ingress),
         _ => None,
     };
-    Workload { deployment: deployment(Track::Stable), canary: deployment(Track::Canary), service, ingress, failure }
+    Workload {
+        deployment: deployment(Track::Stable),
+        canary: deployment(Track::Canary),
+        service,
+        ingress,
+        failure,
+    }
 }
 
 type Tell = dyn Fn(&ObjectId) + Send + Sync;

@@ -59,9 +59,15 @@ impl Digests {
     ///
     /// # Errors
     /// The API server cannot be asked.
-    pub(super) async fn of(&self, client: &Client, namespace: &str, spec: &MCPServerSpec) -> kube::Result<Content> {
-        let references: BTreeSet<(&str, &str)> =
-            secret_references(spec).map(|reference| (reference.name.as_str(), reference.key.as_str())).collect();
+    pub(super) async fn of(
+        &self,
+        client: &Client,
+        namespace: &str,
+        spec: &MCPServerSpec,
+    ) -> kube::Result<Content> {
+        let references: BTreeSet<(&str, &str)> = secret_references(spec)
+            .map(|reference| (reference.name.as_str(), reference.key.as_str()))
+            .collect();
         if references.is_empty() {
             return Ok(Content::None);
         }
@@ -92,7 +98,8 @@ impl Digests {
             Err(kube::Error::Api(status)) if status.code == 403 => return Ok(None),
             Err(error) => return Err(error),
         };
-        let version = found.as_ref().and_then(|secret| secret.metadata.resource_version.clone()).unwrap_or_default();
+        let version =
+            found.as_ref().and_then(|secret| secret.metadata.resource_version.clone()).unwrap_or_default();
         let known = found.map_or(Known::Missing, |secret| Known::Content(digests(&secret)));
         let mut cache = lock(&self.0);
         // What was heard of meanwhile may be newer than what was read.
@@ -126,7 +133,9 @@ impl Digests {
 /// nobody finds out a short value from its digest.
 fn digests(secret: &Secret) -> BTreeMap<String, [u8; 32]> {
     let uid = secret.metadata.uid.as_deref().unwrap_or_default();
-    let digest = |value: &[u8]| Sha256::new().chain_update(uid).chain_update("\n").chain_update(value).finalize().into();
+    let digest = |value: &[u8]| {
+        Sha256::new().chain_update(uid).chain_update("\n").chain_update(value).finalize().into()
+    };
     secret.data.iter().flatten().map(|(key, value)| (key.clone(), digest(&value.0))).collect()
 }
 
@@ -150,7 +159,8 @@ impl SecretWatches {
                 self.ends.insert(namespace.clone(), end);
             }
         }
-        let over: Vec<String> = self.ends.keys().filter(|namespace| !namespaces.contains(*namespace)).cloned().collect();
+        let over: Vec<String> =
+            self.ends.keys().filter(|namespace| !namespaces.contains(*namespace)).cloned().collect();
         for namespace in &over {
             if let Some(end) = self.ends.remove(namespace) {
                 end.cancel();
@@ -192,7 +202,10 @@ fn rumours(client: &Client, namespace: &str, end: CancellationToken) -> BoxStrea
         let version = secret.metadata.resource_version.filter(|_| !is_gone).unwrap_or_default();
         Some((namespace.clone(), Some((secret.metadata.name?, version))))
     };
-    events.filter_map(move |event| std::future::ready(rumour(event))).take_until(end.cancelled_owned()).boxed()
+    events
+        .filter_map(move |event| std::future::ready(rumour(event)))
+        .take_until(end.cancelled_owned())
+        .boxed()
 }
 
 #[cfg(test)]

@@ -43,7 +43,11 @@ fn config() -> watcher::Config {
     watcher::Config::default().labels(&format!("{}={}", names::MANAGED_BY.0, names::MANAGED_BY.1))
 }
 
-fn whole<K>(client: &Client, kind: ChildKind, observe: fn(&K) -> Observed) -> BoxStream<'static, (ChildKind, Sight)>
+fn whole<K>(
+    client: &Client,
+    kind: ChildKind,
+    observe: fn(&K) -> Observed,
+) -> BoxStream<'static, (ChildKind, Sight)>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
@@ -64,7 +68,9 @@ fn sights<K: Resource + Send + 'static>(
     observe: fn(&K) -> Observed,
 ) -> BoxStream<'static, (ChildKind, Sight)> {
     let sight = move |event: watcher::Result<watcher::Event<K>>| {
-        let event = event.inspect_err(|error| tracing::warn!(%error, ?kind, "watch of rendered objects failed")).ok()?;
+        let event = event
+            .inspect_err(|error| tracing::warn!(%error, ?kind, "watch of rendered objects failed"))
+            .ok()?;
         let seen = |object: &K| {
             let metadata = object.meta();
             let server = metadata.labels.as_ref()?.get(names::SERVER)?;
