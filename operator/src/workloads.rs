@@ -24,9 +24,12 @@ mod report;
 mod secrets;
 mod watches;
 
-pub(crate) use foreman::{Shop, run};
-pub(crate) use metrics::WorkloadMetrics;
-pub(crate) use report::{Report, Reports};
+#[cfg_attr(not(test), expect(unused_imports, reason = "the Kubernetes source runs it"))]
+pub(crate) use {
+    foreman::{Shop, run},
+    metrics::WorkloadMetrics,
+    report::{Report, Reports},
+};
 
 #[cfg(test)]
 mod tests;

@@ -38,8 +38,6 @@ pub struct Wish<'a> {
     pub hash: &'a str,
     /// New templates run on a canary first.
     pub wants_canary: bool,
-    /// A canary runs now.
-    pub has_canary: bool,
     /// The annotation `mcpruntime.org/promote`.
     pub promote: Option<&'a str>,
     /// The annotation `mcpruntime.org/rollback`.
@@ -57,15 +55,6 @@ pub enum Write {
     Delete(String),
 }
 
-/// What people are told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Transition {
-    /// The canary's template became the stable one.
-    Promoted(u64),
-    /// A template was given up for an older one: the numbers of both.
-    RolledBack(u64, u64),
-}
-
 /// Which template runs on which track.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
@@ -77,8 +66,6 @@ pub struct Decision {
     pub rejected: Option<u64>,
     /// Changes of what is kept; they come before pods change.
     pub writes: Vec<Write>,
-    /// What people are told, once the writes are done.
-    pub transition: Option<Transition>,
     /// Annotations that cannot be followed.
     pub problems: Vec<Problem>,
 }
@@ -93,22 +80,18 @@ pub fn decide(kept: &[Revision], wish: Wish<'_>) -> Decision {
     let candidate = revisions.candidate(&wish, current.as_ref(), rollback);
     let fallback = revisions.current(Some(candidate.number));
     let is_rejected = rollback == Some(candidate.number);
-    let (stable, canary, transition) = match (current, fallback) {
+    let (stable, canary) = match (current, fallback) {
         (_, Some(fallback)) if is_rejected => {
-            let leaves = candidate.promoted.is_some() || wish.has_canary;
             revisions.place(&candidate, None);
-            let transition = leaves.then_some(Transition::RolledBack(candidate.number, fallback.number));
-            (fallback, None, transition)
+            (fallback, None)
         }
-        (Some(current), _) if current.number == candidate.number => (current, None, None),
+        (Some(current), _) if current.number == candidate.number => (current, None),
         (Some(current), _) if wish.wants_canary && promote != Some(candidate.number) => {
-            (current, Some(candidate.clone()), None)
+            (current, Some(candidate.clone()))
         }
-        (current, _) => {
-            let is_told = current.is_some() && (wish.wants_canary || wish.has_canary);
-            let transition = is_told.then_some(Transition::Promoted(candidate.number));
+        _ => {
             let next = revisions.last_place() + 1;
-            (revisions.place(&candidate, Some(next)), None, transition)
+            (revisions.place(&candidate, Some(next)), None)
         }
     };
     if is_rejected && stable.number == candidate.number {
@@ -122,7 +105,7 @@ pub fn decide(kept: &[Revision], wish: Wish<'_>) -> Decision {
         revisions.current(Some(stable.number)).map(|r| r.number),
     ];
     revisions.prune(&keep);
-    Decision { stable, canary, rejected, writes: revisions.writes(), transition, problems }
+    Decision { stable, canary, rejected, writes: revisions.writes(), problems }
 }
 
 /// Revisions as they are, and as they were.

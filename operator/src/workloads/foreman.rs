@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex};
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, FuturesUnordered, StreamExt};
 use kube::Client;
-use kube::runtime::events::Recorder;
 use sallyport_api::v1alpha1::MCPServer;
 use sallyport_operator_index::Index;
 use sallyport_policy::ObjectId;
@@ -20,11 +19,12 @@ use super::metrics::WorkloadMetrics;
 use super::observed::{Change, Sight, Sightings};
 use super::places::losers;
 use super::queue::Queue;
-use super::report::{Report, Reports, Rollout, workload};
+use super::report::{Report, Reports, workload};
 use super::secrets::{Digests, Rumour, SecretWatches};
 use super::watches::{self, WATCHED};
 use crate::lock::lock;
 use crate::render::{ChildKind, Settings, secret_references};
+use crate::status::workload::Revisions;
 
 /// Servers that are worked on at once: enough that a slow API server does not stand in the way, few enough that it is not flooded.
 const AT_ONCE: usize = 16;
@@ -42,8 +42,6 @@ pub(crate) struct Shop {
     pub(crate) settings: watch::Receiver<Arc<Settings>>,
     /// Who is told how the objects are.
     pub(crate) reports: Reports,
-    /// Who publishes events.
-    pub(crate) recorder: Recorder,
     pub(crate) metrics: WorkloadMetrics,
 }
 
@@ -78,7 +76,7 @@ struct Kept {
     lost: BTreeSet<crate::render::ChildKey>,
     /// Of the last round.
     problems: Vec<sallyport_resolve::Problem>,
-    rollout: Option<Rollout>,
+    rollout: Option<Revisions>,
     failure: Option<String>,
 }
 
@@ -98,12 +96,8 @@ struct Foreman<'a> {
 
 impl<'a> Foreman<'a> {
     fn new(shop: &'a mut Shop) -> Self {
-        let tools = Tools {
-            client: shop.client.clone(),
-            recorder: shop.recorder.clone(),
-            digests: Digests::default(),
-            metrics: shop.metrics.clone(),
-        };
+        let tools =
+            Tools { client: shop.client.clone(), digests: Digests::default(), metrics: shop.metrics.clone() };
         let settings = shop.settings.borrow_and_update().clone();
         Self {
             shop,
@@ -293,7 +287,7 @@ impl<'a> Foreman<'a> {
     fn finish(&mut self, done: Done, began: Instant) {
         let now = Instant::now();
         self.tools.metrics.rounds.observe(began.elapsed().as_secs_f64());
-        if let Some(failure) = &done.failure {
+        if let Some(failure) = done.failure.as_ref().filter(|_| !done.is_stale) {
             self.tools.metrics.failures.inc();
             tracing::warn!(server = %done.id, failure, "objects of a server cannot be kept");
         }
@@ -307,8 +301,10 @@ impl<'a> Foreman<'a> {
             kept.memory.forget(key);
         }
         let lost = std::mem::take(&mut kept.lost);
-        kept.problems = done.problems;
-        kept.failure = done.failure;
+        if !done.is_stale {
+            kept.problems = done.problems;
+            kept.failure = done.failure;
+        }
         if done.rollout.is_some() {
             kept.rollout = done.rollout;
         }

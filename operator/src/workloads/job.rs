@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use kube::runtime::events::{Event, EventType, Recorder};
-use kube::{Client, Resource};
+use kube::Client;
 use sallyport_api::v1alpha1::{MCPServer, RolloutStrategy};
-use sallyport_api::words;
 use sallyport_policy::ObjectId;
 use sallyport_resolve::{Problem, Severity};
 
@@ -13,20 +11,19 @@ use super::api;
 use super::apply::{Memory, Step};
 use super::metrics::{ObjectLabel, WorkloadMetrics};
 use super::observed::{Children, Observed, State};
-use super::report::Rollout;
 use super::secrets::{Content, Digests};
 use crate::render::names::{self, Track};
-use crate::render::rollout::{Decision, Revision, Transition, Wish, Write, decide};
+use crate::render::rollout::{Decision, Revision, Wish, Write, decide};
 use crate::render::{
     Child, ChildKey, ChildKind, Outcome, Prepared, Replicas, Secrets, Settings, Template, Tracks, objects,
     prepare, revision, withdrawn,
 };
+use crate::status::workload::Revisions;
 
 /// What every job needs.
 #[derive(Clone)]
 pub(super) struct Tools {
     pub(super) client: Client,
-    pub(super) recorder: Recorder,
     pub(super) digests: Digests,
     pub(super) metrics: WorkloadMetrics,
 }
@@ -50,9 +47,11 @@ pub(super) struct Done {
     pub(super) seen: Vec<(ChildKey, Observed)>,
     pub(super) deleted: Vec<ChildKey>,
     pub(super) problems: Vec<Problem>,
-    pub(super) rollout: Option<Rollout>,
+    pub(super) rollout: Option<Revisions>,
     /// Why the round ended early; it is tried again.
     pub(super) failure: Option<String>,
+    /// It ended early because something is newer than what it knew: nobody's fault.
+    pub(super) is_stale: bool,
 }
 
 /// Why a round ended early.
@@ -68,6 +67,8 @@ enum Failure {
     Secrets(#[source] kube::Error),
     #[error("revision `{0}` holds no pod template; delete its ControllerRevision")]
     NoTemplate(String),
+    #[error("Deployment `{0}` changed meanwhile; it is looked at again")]
+    Stale(String),
     #[error("cannot be written as JSON: {0}")]
     Json(#[from] serde_json::Error),
 }
@@ -90,12 +91,8 @@ pub(super) async fn run(tools: Tools, task: Task) -> Done {
         deleted: Vec::new(),
         problems: Vec::new(),
         rollout: None,
-        transition: None,
     };
     let result = round.work(&task.server, &task.settings, task.rival.as_ref()).await;
-    if let Some(transition) = &round.transition {
-        publish(&round.tools.recorder, &task.server, transition).await;
-    }
     Done {
         id: task.id,
         memory: round.memory,
@@ -103,6 +100,7 @@ pub(super) async fn run(tools: Tools, task: Task) -> Done {
         deleted: round.deleted,
         problems: round.problems,
         rollout: round.rollout,
+        is_stale: matches!(result, Err(Failure::Stale(_))),
         failure: result.err().map(|failure| failure.to_string()),
     }
 }
@@ -116,8 +114,7 @@ struct Round {
     seen: Vec<(ChildKey, Observed)>,
     deleted: Vec<ChildKey>,
     problems: Vec<Problem>,
-    rollout: Option<Rollout>,
-    transition: Option<Transition>,
+    rollout: Option<Revisions>,
 }
 
 impl Round {
@@ -174,7 +171,6 @@ impl Round {
         };
         // Pods change only after it is written down what they ran before.
         self.write(server, prepared, &decision.writes).await?;
-        self.transition.clone_from(&decision.transition);
         for child in &wanted {
             match self.keep(child).await {
                 Err(Failure::Refused(_, _, kube::Error::Api(status)))
@@ -186,10 +182,11 @@ impl Round {
             }
         }
         self.prune(&wanted).await?;
-        self.rollout = Some(Rollout {
-            stable: decision.stable.number,
-            canary: decision.canary.as_ref().map(|canary| canary.number),
-            rejected: decision.rejected,
+        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        self.rollout = Some(Revisions {
+            stable: Some(number(decision.stable.number)),
+            canary: decision.canary.as_ref().map(|canary| number(canary.number)),
+            rejected: decision.rejected.map(number),
         });
         Ok(())
     }
@@ -276,7 +273,6 @@ impl Round {
             server: &self.name,
             hash: &prepared.hash,
             wants_canary: strategy == Some(RolloutStrategy::Canary),
-            has_canary: self.deployment(Track::Canary).is_some_and(|canary| !canary.is_going),
             promote: annotation(names::PROMOTE),
             rollback: annotation(names::ROLLBACK),
         };
@@ -348,8 +344,12 @@ impl Round {
 
     async fn apply(&mut self, child: &Child) -> Result<(), Failure> {
         let key = child.key();
-        let applied = api::apply(&self.tools.client, &self.namespace, child).await;
-        let applied = applied.map_err(|error| Failure::refused(&key, error))?;
+        let guarded = self.guarded(child);
+        let applied = api::apply(&self.tools.client, &self.namespace, guarded.as_ref().unwrap_or(child)).await;
+        let applied = applied.map_err(|error| match error {
+            kube::Error::Api(status) if status.code == 409 && guarded.is_some() => Failure::Stale(key.1.clone()),
+            error => Failure::refused(&key, error),
+        })?;
         let is_watched = key.0 != ChildKind::Secret;
         self.memory.remember(child, is_watched.then_some(&applied))?;
         if is_watched {
@@ -358,6 +358,19 @@ impl Round {
         self.tools.metrics.applied.get_or_create(&ObjectLabel { kind: key.0.resource().kind }).inc();
         tracing::debug!(server = %self.name, namespace = self.namespace, kind = ?key.0, name = key.1, "applied");
         Ok(())
+    }
+
+    /// A Deployment whose replicas shall stay as they are is applied only as it was seen: an autoscaler may have set others since.
+    fn guarded(&self, child: &Child) -> Option<Child> {
+        let Child::Deployment(deployment) = child else { return None };
+        let seen = self.children.get(&child.key())?;
+        let wanted = deployment.metadata.annotations.as_ref()?.get(names::REPLICAS)?;
+        let stays = seen.annotation(names::REPLICAS) == Some(wanted) && deployment.spec.as_ref()?.replicas.is_some();
+        stays.then(|| {
+            let mut guarded = deployment.clone();
+            guarded.metadata.resource_version = Some(seen.resource_version.clone());
+            Child::Deployment(guarded)
+        })
     }
 
     /// Deletes what is the server's and not wanted any more.
@@ -385,27 +398,6 @@ impl Round {
         self.deleted.push(key.clone());
         self.tools.metrics.deleted.get_or_create(&ObjectLabel { kind: key.0.resource().kind }).inc();
         Ok(())
-    }
-}
-
-async fn publish(recorder: &Recorder, server: &MCPServer, transition: &Transition) {
-    let (reason, note) = match transition {
-        Transition::Promoted(number) => {
-            (words::event::ROLLOUT_PROMOTED, format!("revision {number} runs on the stable track"))
-        }
-        Transition::RolledBack(from, to) => {
-            (words::event::ROLLOUT_ROLLED_BACK, format!("revision {from} gave way to revision {to}"))
-        }
-    };
-    let event = Event {
-        type_: EventType::Normal,
-        reason: reason.into(),
-        note: Some(note),
-        action: "Rollout".into(),
-        secondary: None,
-    };
-    if let Err(error) = recorder.publish(&event, &server.object_ref(&())).await {
-        tracing::warn!(%error, reason, "event cannot be published");
     }
 }
 

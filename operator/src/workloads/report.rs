@@ -9,7 +9,7 @@ use sallyport_resolve::Problem;
 use super::observed::{Children, State};
 use crate::lock::lock;
 use crate::render::{ChildKind, names, names::Track};
-use crate::status::workload::Workload;
+use crate::status::workload::{Revisions, Workload};
 
 /// What is told of a server's objects.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -18,19 +18,8 @@ pub(crate) struct Report {
     pub(crate) workload: Workload,
     /// What is wrong with the server, beside what resolving finds.
     pub(crate) problems: Vec<Problem>,
-    /// Which revisions run.
-    pub(crate) rollout: Option<Rollout>,
-}
-
-/// Which revisions of a server's template run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Rollout {
-    /// On the stable track.
-    pub(crate) stable: u64,
-    /// On the canary's, if there is one.
-    pub(crate) canary: Option<u64>,
-    /// What the spec asks for, and was rolled back.
-    pub(crate) rejected: Option<u64>,
+    /// Which revisions run; none: that was not decided yet.
+    pub(crate) rollout: Option<Revisions>,
 }
 
 /// How a server's objects are.

@@ -1,5 +1,5 @@
-//! Against a real API server, under the very role that is installed. `python3 e2e/run.py kube_workloads` runs them: it gives
-//! them an API server by `KUBECONFIG`. No controllers run there, so nothing but us makes or deletes anything.
+//! Against a real API server, under the very role that is installed. No controllers run there, so nothing but us makes or deletes
+//! anything. Without the server's binaries these tests say that they are left out (`SALLYPORT_KUBE_BIN`).
 
 mod fixture;
 mod rollouts;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -12,14 +12,15 @@ use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::client::ClientBuilder;
+use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::{ApiResource, GroupVersionKind};
-use kube::runtime::events::{Recorder, Reporter};
 use kube::{Client, Config, Resource};
 use prometheus_client::registry::Registry;
 use sallyport_api::v1alpha1::MCPServer;
 use sallyport_api::{Kind, Object, crds};
 use sallyport_operator_index::Index;
 use sallyport_policy::ObjectId;
+use sallyport_test_support::ApiServer;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::{OnceCell, mpsc, watch};
@@ -35,7 +36,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// As whom the operator acts.
 const OPERATOR: &str = "system:serviceaccount:sallyport-system:sallyport-operator";
 
-/// What every test needs of the cluster, once.
+/// All tests share it; it ends with the process.
+static SERVER: OnceLock<Option<ApiServer>> = OnceLock::new();
+/// What every test needs of it, once.
 static INSTALLED: OnceCell<()> = OnceCell::const_new();
 
 /// A namespace of its own, and the work on the servers in it.
@@ -73,14 +76,16 @@ pub(super) fn settings() -> Settings {
 }
 
 impl Fixture {
-    pub(super) async fn new() -> Self {
-        let admin = Client::try_default().await.expect("KUBECONFIG names a cluster");
+    /// None: there is no API server to be had here.
+    pub(super) async fn new() -> Option<Self> {
+        let config = config().await?;
+        let admin = Client::try_from(config.clone()).unwrap();
         INSTALLED.get_or_init(|| install(&admin)).await;
         let name = format!("workloads-{:08x}", rand::random::<u32>());
         let namespace: Namespace = from(json!({ "metadata": { "name": name } }));
         Api::<Namespace>::all(admin.clone()).create(&PostParams::default(), &namespace).await.unwrap();
         let writes = Arc::new(AtomicUsize::new(0));
-        let operator = operator(writes.clone()).await;
+        let operator = operator(config, writes.clone());
         let (news, told) = mpsc::unbounded_channel::<ObjectId>();
         let (leads, leading) = watch::channel(true);
         let (settings, set) = watch::channel(Arc::new(settings()));
@@ -88,23 +93,32 @@ impl Fixture {
         let index = Arc::new(Mutex::new(Index::new(sallyport_resolve::Settings::default())));
         let reports = Reports::new(move |_| ring.send_modify(|rings| *rings += 1));
         let shutdown = CancellationToken::new();
-        let reporter = Reporter { controller: "sallyport-operator".into(), instance: None };
         let news_of_servers = futures::stream::unfold(told, |mut told| async {
             let id = told.recv().await?;
             Some((BTreeSet::from([id]), told))
         });
         let shop = Shop {
-            client: operator.clone(),
+            client: operator,
             index: index.clone(),
             news: news_of_servers.boxed(),
             leads: leading,
             settings: set,
             reports: reports.clone(),
-            recorder: Recorder::new(operator, reporter),
             metrics: WorkloadMetrics::register(&mut Registry::default()),
         };
         tokio::spawn(run(shop, shutdown.clone()));
-        Self { admin, namespace: name, writes, changed, reports, index, news, leads, settings, shutdown }
+        Some(Self {
+            admin,
+            namespace: name,
+            writes,
+            changed,
+            reports,
+            index,
+            news,
+            leads,
+            settings,
+            shutdown,
+        })
     }
 
     pub(super) fn id(&self, name: &str) -> ObjectId {
@@ -264,9 +278,15 @@ impl Fixture {
 /// Writes that one server in direct mode needs.
 pub(super) const WRITES_OF_A_SERVER: usize = 6;
 
+/// The administrator's.
+async fn config() -> Option<Config> {
+    let server = SERVER.get_or_init(ApiServer::start).as_ref()?;
+    let kubeconfig = Kubeconfig::read_from(server.kubeconfig_path()).unwrap();
+    Some(Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap())
+}
+
 /// The operator's client: under its role, and counted.
-async fn operator(writes: Arc<AtomicUsize>) -> Client {
-    let mut config = Config::infer().await.unwrap();
+fn operator(mut config: Config, writes: Arc<AtomicUsize>) -> Client {
     config.auth_info.impersonate = Some(OPERATOR.into());
     let count = MapRequestLayer::new(move |request: axum::http::Request<kube::client::Body>| {
         if request.method() != axum::http::Method::GET {
