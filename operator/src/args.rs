@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use crate::status::StatusArgs;
+
 /// Runs the control plane: on a directory of manifests, or in a Kubernetes cluster.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
@@ -64,6 +66,9 @@ pub struct Args {
     /// Name of this replica.
     #[arg(long, env = "POD_NAME", default_value = "operator")]
     pub pod_name: String,
+    /// What is told, and how long what ended is kept.
+    #[command(flatten)]
+    pub status: StatusArgs,
 }
 
 impl Args {

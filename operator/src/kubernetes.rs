@@ -46,6 +46,7 @@ use crate::control::{Common, Control};
 use crate::enforcement::Enforcement;
 use crate::metrics::Metrics;
 use crate::revisions::Revisions;
+use crate::status::{self, Made, StatusMetrics, Workshop};
 use crate::targets::Targets;
 
 pub(crate) use peers::Peers;
@@ -96,15 +97,20 @@ impl std::fmt::Debug for Hub {
     }
 }
 
-/// Runs until `shutdown`.
+/// Runs on the cluster that the environment names, until `shutdown`.
 pub(crate) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let client = client::connect().await?;
+    run_on(client::connect().await?, args, shutdown).await
+}
+
+/// Runs on the cluster of `client`, until `shutdown`.
+pub(crate) async fn run_on(client: Client, args: Args, shutdown: CancellationToken) -> anyhow::Result<()> {
     let namespace = args.namespace.clone().unwrap_or_else(|| client.default_namespace().into());
     let identity = format!("{}-{}", args.pod_name, random_hex::<4>());
     let (candidate, leader) = Candidate::new(Api::namespaced(client.clone(), &namespace), LEASE, identity);
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
     let watch_metrics = WatchMetrics::register(&mut registry);
+    let status_metrics = StatusMetrics::register(&mut registry);
     let index = Arc::new(Mutex::new(Index::new(Settings { cluster: args.cluster_name.clone() })));
     let (targets, (applied, rung), (whole, complete)) =
         (Targets::per_server(), watch::channel(0), watch::channel(false));
@@ -134,7 +140,7 @@ pub(crate) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Resu
     let admin = admin::serve(args.admin, shared, registry, readiness.clone(), shutdown.clone());
     let taking = Taking::new(&hub, control, whole, watch_metrics);
     let leading = tokio::spawn(candidate.run(shutdown.clone()));
-    let mut parts = parts(&hub);
+    let mut parts = parts(&hub, status_metrics);
     let result = tokio::select! {
         result = taking.run() => result,
         result = serve_proxies(&hub, &readiness) => result,
@@ -159,8 +165,11 @@ fn peers(args: &Args, namespace: &str) -> anyhow::Result<Option<Peers>> {
 }
 
 /// What runs beside the source, each until the process ends; one that ends with an error ends it.
-fn parts(_hub: &Hub) -> JoinSet<anyhow::Result<()>> {
-    JoinSet::new()
+fn parts(hub: &Hub, metrics: StatusMetrics) -> JoinSet<anyhow::Result<()>> {
+    let mut parts = JoinSet::new();
+    let workshop: Workshop = Arc::new(|_| Some(Made::default()));
+    parts.spawn(status::run(hub.clone(), workshop, metrics));
+    parts
 }
 
 fn common(args: &Args) -> anyhow::Result<Common> {

@@ -6,7 +6,6 @@ mod admin;
 pub mod admission;
 mod args;
 mod certificates;
-#[expect(dead_code, reason = "the Kubernetes source runs it")]
 mod collect;
 mod control;
 mod directory;
@@ -18,7 +17,6 @@ pub mod render;
 mod revisions;
 mod run;
 mod standalone;
-#[expect(dead_code, reason = "the Kubernetes source runs it")]
 mod status;
 mod targets;
 mod watch;
@@ -28,3 +26,4 @@ mod workloads;
 pub use args::Args;
 pub use certificates::{Certificates, server_name};
 pub use run::run;
+pub use status::{IngressReadiness, StatusArgs};

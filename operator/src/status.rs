@@ -19,12 +19,20 @@ mod metrics;
 mod queue;
 mod reach;
 mod remembered;
+mod run;
 mod server;
 mod transition;
+mod view;
 pub(crate) mod workload;
 mod writer;
 
 pub(crate) use metrics::StatusMetrics;
+pub use run::StatusArgs;
+pub(crate) use run::run;
+pub(crate) use view::{Made, Workshop};
+pub use workload::IngressReadiness;
 
+#[cfg(test)]
+mod live;
 #[cfg(test)]
 mod tests;

@@ -226,6 +226,11 @@ impl Index {
         self.servers.iter()
     }
 
+    /// All sessions.
+    pub fn sessions(&self) -> impl Iterator<Item = (&ObjectId, &Arc<MCPAgentSession>)> {
+        self.sessions.iter().map(|(id, (session, _))| (id, session))
+    }
+
     /// The server that a grant or session names, whether or not it is there.
     pub fn named_by(&self, key: &Key) -> Option<&ObjectId> {
         self.named.get(key)

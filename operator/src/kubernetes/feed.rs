@@ -46,7 +46,6 @@ impl<K: Ord + Clone> Feed<K> {
     }
 
     /// Hears of every key that is published from now on.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the parts of the operator"))]
     pub(crate) fn subscribe(&self) -> Subscription<K> {
         let inbox = Arc::new(Inbox { keys: Mutex::new(BTreeSet::new()), bell: Notify::new() });
         lock(&self.inboxes).push(Arc::downgrade(&inbox));
@@ -61,7 +60,6 @@ pub(crate) struct Subscription<K> {
 }
 
 impl<K: Ord> Subscription<K> {
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the parts of the operator"))]
     /// Waits for news; takes all there are. Nothing is lost if the waiting is given up.
     pub(crate) async fn next(&mut self) -> BTreeSet<K> {
         loop {

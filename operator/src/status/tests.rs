@@ -12,7 +12,7 @@ use super::reach::{Laggard, Reach};
 use super::remembered::Remembered;
 use super::server::{ServerFacts, server_status};
 use super::transition::{self, Transition};
-use super::workload::{DeploymentState, IngressReadiness, IngressState, Revisions, Workload};
+use super::workload::{DeploymentState, IngressReadiness, IngressState, Revisions, Workload, has_address};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
@@ -388,4 +388,10 @@ fn another_episode_of_the_same_status_has_another_word() {
     let second = Remembered::of_access(&access_status(&facts, None, at(200)).0).unwrap();
     assert!(first.tells_the_same_as(&second) && first.episode() != second.episode());
     assert!(first.is(condition::ENFORCED, Verity::True));
+}
+
+#[test]
+fn a_service_without_an_address_is_not_ready() {
+    let service = |ip: &str| serde_json::from_value(json!({"spec": {"clusterIP": ip}})).unwrap();
+    assert!(has_address(&service("10.0.0.1")) && !has_address(&service("")));
 }

@@ -34,6 +34,8 @@ const NOTICES: usize = 1024;
 pub(crate) enum Notice {
     /// An object came, changed or went; or an object that it is made of did.
     Object(Key),
+    /// What names a server may fare otherwise now.
+    Dependents(ObjectId),
     /// Proxies of a server came, went or answered.
     Proxies(ObjectId),
 }
@@ -49,6 +51,9 @@ pub(crate) trait View: Send + Sync + 'static {
 
     /// How far objects have come as they are now, over all replicas; in the same order.
     async fn reach(&self, keys: &[Key]) -> Vec<Reach>;
+
+    /// Grants and sessions that name a server.
+    fn dependents(&self, server: &ObjectId) -> Vec<Key>;
 
     /// Sessions that have ended by `now` and whose status does not say so.
     fn ended(&self, now: Timestamp) -> Vec<Key>;
@@ -138,6 +143,11 @@ impl<V: View, D: Desk> Writer<V, D> {
         match notice {
             _ if !is_leading => {}
             Notice::Object(key) => self.keeper.changed(key),
+            Notice::Dependents(server) => {
+                for key in self.view.dependents(&server) {
+                    self.keeper.look(key);
+                }
+            }
             Notice::Proxies(server) => self.keeper.rang(&server, Instant::now()),
         }
     }

@@ -129,6 +129,10 @@ impl View for Cluster {
         keys.iter().map(|key| inner.reach.get(key).cloned().unwrap_or_default()).collect()
     }
 
+    fn dependents(&self, _: &ObjectId) -> Vec<Key> {
+        self.keys().into_iter().filter(|key| key.0 == Kind::Session).collect()
+    }
+
     fn ended(&self, _: Timestamp) -> Vec<Key> {
         Vec::new()
     }

@@ -1,0 +1,234 @@
+//! Statuses as a real API server gets them, from the whole operator.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::FromArgMatches;
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config, ResourceExt};
+use sallyport_api::v1alpha1::{MCPAccessGrant, MCPAgentSession, MCPServer};
+use sallyport_runtime::tls;
+use sallyport_test_support::ApiServer;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::Args;
+
+const LIMIT: Duration = Duration::from_secs(60);
+const NAMESPACE: &str = "live";
+
+struct Live {
+    server: ApiServer,
+    client: Client,
+    folder: tempfile::TempDir,
+}
+
+/// An operator, until it is dropped.
+struct Operator {
+    shutdown: CancellationToken,
+    ended: tokio::task::JoinHandle<anyhow::Result<()>>,
+}
+
+impl Operator {
+    async fn stop(self) {
+        self.shutdown.cancel();
+        self.ended.await.unwrap().unwrap();
+    }
+}
+
+impl Live {
+    /// None where there is no API server to be had.
+    async fn start() -> Option<Self> {
+        let server = ApiServer::start()?;
+        for name in ["mcpservers", "mcpaccessgrants", "mcpagentsessions"] {
+            let file = format!("{}/../config/crd/mcpruntime.org_{name}.yaml", env!("CARGO_MANIFEST_DIR"));
+            server.kubectl(&["apply", "--server-side", "-f", &file], "");
+            let crd = format!("crd/{name}.mcpruntime.org");
+            server.kubectl(&["wait", "--for=condition=Established", &crd], "");
+        }
+        let kubeconfig = Kubeconfig::from_yaml(&server.kubeconfig()).unwrap();
+        let options = KubeConfigOptions::default();
+        let config = Config::from_custom_kubeconfig(kubeconfig, &options).await.unwrap();
+        let client = Client::try_from(config).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        tls::make_self_signed(folder.path()).unwrap();
+        let this = Self { server, client, folder };
+        let namespaces: Api<Namespace> = Api::all(this.client.clone());
+        let namespace = serde_json::from_value(json!({"metadata": {"name": NAMESPACE}})).unwrap();
+        namespaces.create(&PostParams::default(), &namespace).await.unwrap();
+        Some(this)
+    }
+
+    fn operator(&self, more: &[&str]) -> Operator {
+        let tls_dir = format!("--tls-dir={}", self.folder.path().display());
+        let ours = ["operator", "--kubernetes", "--listen=127.0.0.1:0", "--admin=127.0.0.1:0", &tls_dir];
+        let command = <Args as clap::Args>::augment_args(clap::Command::new("operator"));
+        let namespace = format!("--namespace={NAMESPACE}");
+        let flags = ours.iter().chain(more).copied().chain([namespace.as_str()]);
+        let args = Args::from_arg_matches(&command.try_get_matches_from(flags).unwrap()).unwrap();
+        let shutdown = CancellationToken::new();
+        let ended = tokio::spawn(crate::kubernetes::run_on(self.client.clone(), args, shutdown.clone()));
+        Operator { shutdown, ended }
+    }
+
+    fn ours<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), NAMESPACE)
+    }
+
+    async fn make_server(&self, name: &str, gateway: bool) {
+        let server = json!({
+            "apiVersion": "mcpruntime.org/v1alpha1", "kind": "MCPServer", "metadata": {"name": name},
+            "spec": {"image": "i", "gateway": {"enabled": gateway}},
+        });
+        let server: MCPServer = serde_json::from_value(server).unwrap();
+        self.ours().create(&PostParams::default(), &server).await.unwrap();
+    }
+
+    async fn make_session(&self, name: &str, server: &str) {
+        let session = json!({
+            "apiVersion": "mcpruntime.org/v1alpha1", "kind": "MCPAgentSession", "metadata": {"name": name},
+            "spec": {"serverRef": {"name": server}, "subject": {"humanID": "h"}},
+        });
+        let session: MCPAgentSession = serde_json::from_value(session).unwrap();
+        self.ours().create(&PostParams::default(), &session).await.unwrap();
+    }
+
+    async fn patch_session(&self, name: &str, spec: Value) {
+        let patch = json!({"spec": spec});
+        let sessions: Api<MCPAgentSession> = self.ours();
+        sessions.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+    }
+
+    /// Waits until a session has this phase; how long that took.
+    async fn phase(&self, name: &str, phase: &str) -> Duration {
+        let began = Instant::now();
+        let sessions: Api<MCPAgentSession> = self.ours();
+        loop {
+            let status = sessions.get(name).await.unwrap().status.unwrap_or_default();
+            if status.phase == phase {
+                return began.elapsed();
+            }
+            assert!(began.elapsed() < LIMIT, "{name} is {status:?}, not {phase}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Reasons of events by object, as they were told.
+    async fn events(&self) -> Vec<String> {
+        let events: Api<Event> = self.ours();
+        let all = events.list(&ListParams::default()).await.unwrap();
+        let mut told: Vec<String> = all
+            .iter()
+            .map(|event| {
+                let about = event.regarding.as_ref().and_then(|about| about.name.clone()).unwrap_or_default();
+                format!("{about} {}", event.reason.clone().unwrap_or_default())
+            })
+            .collect();
+        told.sort();
+        told
+    }
+
+    /// Requests that changed something, as the API server counts them; a Lease's renewal is none.
+    async fn writes(&self) -> f64 {
+        let request = axum::http::Request::get("/metrics").body(Vec::new()).unwrap();
+        let text = self.client.request_text(request).await.unwrap();
+        let is_write = |line: &&str| {
+            let verbs = ["APPLY", "PATCH", "POST", "PUT", "DELETE", "DELETECOLLECTION"];
+            line.starts_with("apiserver_request_total{")
+                && verbs.iter().any(|verb| line.contains(&format!("verb=\"{verb}\"")))
+                && !line.contains("resource=\"leases\"")
+                && !line.contains("resource=\"subjectaccessreviews\"")
+        };
+        text.lines().filter(is_write).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statuses_appear_events_come_once_and_a_settled_cluster_sees_no_write() {
+    let Some(live) = Live::start().await else { return };
+    live.make_server("pay", true).await;
+    live.make_server("open", false).await;
+    live.make_session("s", "pay").await;
+    live.make_session("lost", "nowhere").await;
+    let operator = live.operator(&[]);
+    live.phase("s", "Pending").await;
+    live.phase("lost", "Rejected").await;
+    live.patch_session("s", json!({"revoked": true})).await;
+    live.phase("s", "Revoked").await;
+    live.patch_session("s", json!({"revoked": false, "expiresAt": "2020-01-01T00:00:00Z"})).await;
+    live.phase("s", "Expired").await;
+    let servers: Api<MCPServer> = live.ours();
+    let status = servers.get("pay").await.unwrap().status.unwrap();
+    assert_eq!((status.enforced.as_str(), status.observed_generation), ("0/0", Some(1)));
+    assert_eq!(status.selector, "mcpruntime.org/server=pay");
+    let told = ["open DirectMode", "s Revoked", "s Unrevoked"];
+    assert_eq!(live.events().await, told);
+    // The same operator, and then another one in its place, find nothing to write.
+    let settled = live.writes().await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(live.writes().await, settled);
+    operator.stop().await;
+    let operator = live.operator(&[]);
+    live.make_session("new", "pay").await;
+    live.phase("new", "Pending").await;
+    let settled = live.writes().await;
+    tokio::time::sleep(Duration::from_secs(25)).await;
+    assert_eq!(live.writes().await, settled);
+    assert_eq!(live.events().await, told);
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_withdrawal_is_not_kept_waiting_by_five_thousand_sessions() {
+    let Some(live) = Live::start().await else { return };
+    let live = Arc::new(live);
+    live.make_server("pay", true).await;
+    let made = futures::stream::iter(0..5000).for_each_concurrent(32, |number| {
+        let live = live.clone();
+        async move { live.make_session(&format!("s{number}"), "pay").await }
+    });
+    made.await;
+    let operator = live.operator(&["--status-writes-per-second=50"]);
+    live.phase("s0", "Pending").await;
+    live.patch_session("s4999", json!({"revoked": true})).await;
+    let took = live.phase("s4999", "Revoked").await;
+    let sessions: Api<MCPAgentSession> = live.ours();
+    let all = sessions.list(&ListParams::default()).await.unwrap();
+    let waiting = all.iter().filter(|session| session.status.is_none()).count();
+    assert!(waiting > 3000, "{waiting} wait: too few to be kept waiting by");
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_past_its_retention_is_deleted_and_no_other() {
+    let Some(live) = Live::start().await else { return };
+    live.make_server("pay", true).await;
+    for name in ["over", "ended", "endless"] {
+        live.make_session(name, "pay").await;
+    }
+    live.patch_session("over", json!({"expiresAt": "2020-01-01T00:00:00Z"})).await;
+    let end = k8s_openapi::jiff::Timestamp::now() - k8s_openapi::jiff::SignedDuration::from_hours(1);
+    live.patch_session("ended", json!({"expiresAt": end.to_string()})).await;
+    let operator = live.operator(&["--session-retention=2h"]);
+    let sessions: Api<MCPAgentSession> = live.ours();
+    let began = Instant::now();
+    while sessions.get_opt("over").await.unwrap().is_some() {
+        assert!(began.elapsed() < LIMIT * 2, "it is still there");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    live.phase("ended", "Expired").await;
+    let left = sessions.list(&ListParams::default()).await.unwrap();
+    assert_eq!(left.iter().map(ResourceExt::name_any).collect::<Vec<_>>(), ["endless", "ended"]);
+    let grants: Api<MCPAccessGrant> = live.ours();
+    assert!(grants.list(&ListParams::default()).await.unwrap().items.is_empty());
+    operator.stop().await;
+    drop(live.server);
+}

@@ -1,0 +1,219 @@
+//! The cluster, as statuses are decided from it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use k8s_openapi::jiff::Timestamp;
+use prost::Message;
+use sallyport_api::Kind;
+use sallyport_api::v1alpha1::{MCPAgentSession, MCPServer};
+use sallyport_api::words::access_phase;
+use sallyport_operator_index::{Index, Key};
+use sallyport_operator_xds::{Progress, Question, Survey, World, types};
+use sallyport_policy::ObjectId;
+use sallyport_policy_proto::{resource, v1};
+use sallyport_resolve::{Problem, Severity};
+
+use super::decide::{Seen, SeenServer, Subject};
+use super::reach::{Laggard, Reach};
+use super::workload::{Revisions, Workload};
+use super::writer::View;
+use crate::collect::{self, Sessions};
+use crate::kubernetes::Hub;
+use crate::lock::lock;
+
+/// How a proxy's word begins that it refused something.
+const REFUSED: &str = "refused: ";
+/// No resource has this name, so whoever is connected has answered it.
+const NOTHING: &str = "";
+
+/// What became of a server's objects.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Made {
+    pub(crate) workload: Workload,
+    pub(crate) rollout: Revisions,
+    /// What is wrong beside what resolving finds.
+    pub(crate) problems: Vec<Problem>,
+}
+
+/// Tells what became of a server's objects; none: nobody has looked yet.
+pub(crate) type Workshop = Arc<dyn Fn(&ObjectId) -> Option<Made> + Send + Sync>;
+
+/// The cluster.
+#[derive(Clone)]
+pub(crate) struct Cluster {
+    pub(crate) hub: Hub,
+    pub(crate) workshop: Workshop,
+}
+
+impl Cluster {
+    fn server(&self, index: &Index, id: &ObjectId) -> Option<Seen> {
+        let server = index.server(id)?.clone();
+        let Made { workload, rollout, problems } = (self.workshop)(id)?;
+        let mut all = index.problems().get(&(Kind::Server, id.clone())).cloned().unwrap_or_default();
+        all.extend(problems);
+        let available = workload.available();
+        let of = SeenServer { revision: revision(index, id), server, workload, rollout };
+        Some(Seen {
+            is_governed: is_governed(&of.server),
+            subject: Subject::Server(Box::new(of)),
+            problems: all,
+            server: id.clone(),
+            available,
+        })
+    }
+
+    fn access(&self, index: &Index, key: &Key) -> Option<Seen> {
+        let subject = match key.0 {
+            Kind::Grant => Subject::Grant(index.grant(&key.1)?.clone()),
+            Kind::Session => Subject::Session(index.session(&key.1)?.clone()),
+            Kind::Server => return None,
+        };
+        let server = index.named_by(key)?.clone();
+        let problems = index.problems().get(key).cloned().unwrap_or_default();
+        Some(Seen {
+            subject,
+            problems,
+            is_governed: index.server(&server).is_none_or(|server| is_governed(server)),
+            available: (self.workshop)(&server).map_or(0, |made| made.workload.available()),
+            server,
+        })
+    }
+
+    /// What to ask the proxies of each server.
+    fn questions(&self, keys: &[Key]) -> BTreeMap<ObjectId, Vec<(usize, Key, bool)>> {
+        let index = lock(&self.hub.index);
+        let mut by_server: BTreeMap<ObjectId, Vec<(usize, Key, bool)>> = BTreeMap::new();
+        for (at, key) in keys.iter().enumerate() {
+            let server = match key.0 {
+                Kind::Server => Some(&key.1),
+                Kind::Grant | Kind::Session => index.named_by(key),
+            };
+            let problems = index.problems().get(key).into_iter().flatten();
+            let has_effect = problems.into_iter().all(|problem| problem.severity != Severity::Error);
+            if let Some(server) = server {
+                by_server.entry(server.clone()).or_default().push((at, key.clone(), has_effect));
+            }
+        }
+        by_server
+    }
+}
+
+fn is_governed(server: &MCPServer) -> bool {
+    server.spec.gateway.as_ref().is_some_and(|gateway| gateway.enabled)
+}
+
+/// Revision of a server's policy: the same for the same policy, whatever else of the server changed.
+fn revision(index: &Index, id: &ObjectId) -> String {
+    let plan = index.plan_of(id).map(|plan| plan.plan);
+    let policy = plan.as_ref().and_then(|plan| plan.servers.first()).map(v1::Server::from);
+    policy.map(|policy| resource::version(&policy.encode_to_vec())).unwrap_or_default()
+}
+
+/// How a grant or session is asked about. What has no effect must be gone.
+fn question(world: &World, key: &Key, has_effect: bool) -> Question {
+    let type_url = if key.0 == Kind::Grant { types::GRANT } else { types::SESSION };
+    let name = key.1.to_string();
+    let change = world.change_to(type_url, &name, (!has_effect).then_some(""));
+    Question { type_url, name, change }
+}
+
+/// How a server is asked about: Envoy must have its configuration, and its filter must be there.
+fn questions_of_server(world: &World) -> [Question; 2] {
+    let name = world.all(types::EXTENSION).next().map(|(name, _)| name.to_string()).unwrap_or_default();
+    let change = world.last_change(types::EXTENSION, &name);
+    let present = Question { type_url: types::GRANT, name: NOTHING.into(), change: Some(0) };
+    [Question { type_url: types::EXTENSION, name, change }, present]
+}
+
+/// How far what the `questions` from `first` on ask for has come.
+fn reach(surveys: &[Survey], first: usize, questions: &[Question]) -> Reach {
+    let mut proxies = 0;
+    let mut pending: BTreeMap<String, Option<String>> = BTreeMap::new();
+    for (at, question) in questions.iter().enumerate() {
+        let progress = Progress::of_proxies(surveys, first + at, question.type_url);
+        proxies = proxies.max(progress.of);
+        for word in progress.pending {
+            let (proxy, reason) = word.split_once(": ").unwrap_or((&word, ""));
+            let refused = reason.strip_prefix(REFUSED).map(ToString::to_string);
+            let known = pending.entry(proxy.into()).or_default();
+            *known = refused.or(known.take());
+        }
+    }
+    let pending: Vec<Laggard> =
+        pending.into_iter().map(|(proxy, refused)| Laggard { proxy, refused }).collect();
+    Reach { enforced: proxies.saturating_sub(pending.len()), of: proxies, pending, unconnected: 0 }
+}
+
+#[async_trait]
+impl View for Cluster {
+    fn keys(&self) -> Vec<Key> {
+        lock(&self.hub.index).keys().collect()
+    }
+
+    fn seen(&self, key: &Key) -> Option<Seen> {
+        let index = lock(&self.hub.index);
+        match key.0 {
+            Kind::Server => self.server(&index, &key.1),
+            Kind::Grant | Kind::Session => self.access(&index, key),
+        }
+    }
+
+    async fn reach(&self, keys: &[Key]) -> Vec<Reach> {
+        let mut reached = vec![Reach::default(); keys.len()];
+        for (server, asked) in self.questions(keys) {
+            let Some(tracked) = self.hub.targets.find(&server) else { continue };
+            let ask = |world: &World| {
+                let of = |(_, key, has_effect): &(usize, Key, bool)| match key.0 {
+                    Kind::Server => questions_of_server(world).to_vec(),
+                    Kind::Grant | Kind::Session => vec![question(world, key, *has_effect)],
+                };
+                asked.iter().map(of).collect::<Vec<_>>()
+            };
+            let questions = tracked.target.world.read(ask).await;
+            let surveys = [tracked.target.proxies.survey(&questions.concat())];
+            let mut first = 0;
+            for ((at, ..), questions) in asked.iter().zip(&questions) {
+                if let Some(place) = reached.get_mut(*at) {
+                    *place = reach(&surveys, first, questions);
+                }
+                first += questions.len();
+            }
+        }
+        reached
+    }
+
+    fn dependents(&self, server: &ObjectId) -> Vec<Key> {
+        lock(&self.hub.index).dependents(server).cloned().collect()
+    }
+
+    fn ended(&self, now: Timestamp) -> Vec<Key> {
+        let told = BTreeSet::from([access_phase::EXPIRED, access_phase::REVOKED, access_phase::REJECTED]);
+        let index = lock(&self.hub.index);
+        let is_news = |session: &MCPAgentSession| {
+            let is_over = session.spec.expires_at.as_ref().is_some_and(|end| end.0 <= now);
+            is_over && !session.status.as_ref().is_some_and(|status| told.contains(status.phase.as_str()))
+        };
+        let ended = index.sessions().filter(|(_, session)| is_news(session));
+        ended.map(|(id, _)| (Kind::Session, id.clone())).collect()
+    }
+}
+
+#[async_trait]
+impl Sessions for Cluster {
+    fn find(&self, fits: &(dyn Fn(&MCPAgentSession) -> bool + Sync)) -> Vec<Arc<MCPAgentSession>> {
+        let index = lock(&self.hub.index);
+        index.sessions().filter(|(_, session)| fits(session)).map(|(_, session)| session.clone()).collect()
+    }
+
+    fn now(&self, of: &MCPAgentSession) -> Option<Arc<MCPAgentSession>> {
+        let part = |part: &Option<String>| part.clone().unwrap_or_default();
+        let id = ObjectId::new(part(&of.metadata.namespace), part(&of.metadata.name));
+        lock(&self.hub.index).session(&id).cloned()
+    }
+
+    async fn delete(&self, session: &MCPAgentSession) -> Result<bool, String> {
+        collect::delete(&self.hub.client, session).await
+    }
+}
