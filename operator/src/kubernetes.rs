@@ -42,6 +42,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Shared};
 use crate::args::Args;
+use crate::certificates::Certificates;
 use crate::control::{Common, Control};
 use crate::enforcement::Enforcement;
 use crate::metrics::Metrics;
@@ -74,6 +75,8 @@ pub(crate) struct Hub {
     pub(crate) args: Arc<Args>,
     /// What proxies and the API server are shown, on xDS and by the webhook; without one every handshake fails.
     pub(crate) certificate: Arc<Served>,
+    /// Who vouches for operator and ingest, as PEM; empty until it is known.
+    pub(crate) authorities: watch::Receiver<String>,
     /// All objects as they are stored, status included, and what is wrong with them.
     pub(crate) index: Arc<Mutex<Index>>,
     /// Who is connected.
@@ -107,6 +110,9 @@ pub(crate) async fn run_on(client: Client, args: Args, shutdown: CancellationTok
     let namespace = args.namespace.clone().unwrap_or_else(|| client.default_namespace().into());
     let identity = format!("{}-{}", args.pod_name, random_hex::<4>());
     let (candidate, leader) = Candidate::new(Api::namespaced(client.clone(), &namespace), LEASE, identity);
+    let certificate = certificate(&args)?;
+    let shown = if args.tls_dir.is_some() { Arc::default() } else { certificate.clone() };
+    let (certificates, authorities) = Certificates::new(client.clone(), &namespace, shown);
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
     let watch_metrics = WatchMetrics::register(&mut registry);
@@ -123,7 +129,8 @@ pub(crate) async fn run_on(client: Client, args: Args, shutdown: CancellationTok
     let hub = Hub {
         client: client.clone(),
         args: Arc::new(args.clone()),
-        certificate: certificate(&args)?,
+        certificate,
+        authorities,
         index: index.clone(),
         targets: targets.clone(),
         enforcement: enforcement.clone(),
@@ -140,7 +147,7 @@ pub(crate) async fn run_on(client: Client, args: Args, shutdown: CancellationTok
     let admin = admin::serve(args.admin, shared, registry, readiness.clone(), shutdown.clone());
     let taking = Taking::new(&hub, control, whole, watch_metrics);
     let leading = tokio::spawn(candidate.run(shutdown.clone()));
-    let mut parts = parts(&hub, status_metrics);
+    let mut parts = parts(&hub, certificates, status_metrics);
     let result = tokio::select! {
         result = taking.run() => result,
         result = serve_proxies(&hub, &readiness) => result,
@@ -165,8 +172,13 @@ fn peers(args: &Args, namespace: &str) -> anyhow::Result<Option<Peers>> {
 }
 
 /// What runs beside the source, each until the process ends; one that ends with an error ends it.
-fn parts(hub: &Hub, metrics: StatusMetrics) -> JoinSet<anyhow::Result<()>> {
+fn parts(hub: &Hub, certificates: Certificates, metrics: StatusMetrics) -> JoinSet<anyhow::Result<()>> {
     let mut parts = JoinSet::new();
+    let leader = hub.leader.clone();
+    parts.spawn(async move {
+        certificates.run(leader).await;
+        Ok(())
+    });
     let workshop: Workshop = Arc::new(|_| Some(Made::default()));
     parts.spawn(status::run(hub.clone(), workshop, metrics));
     parts

@@ -1,6 +1,9 @@
 //! What the platform adds to every server.
 
-use sallyport_envoy::sidecar::Files as GatewayFiles;
+use sallyport_envoy::Service;
+use sallyport_envoy::sidecar::{Files as GatewayFiles, Sidecar};
+
+use crate::certificates::server_name;
 
 /// Settings of the platform.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -15,6 +18,20 @@ pub struct Settings {
     pub ingress: IngressDefaults,
     /// The platform's own registry.
     pub registry: Registry,
+}
+
+/// What gateways start from where operator and ingest are in `namespace`, and `authorities` (PEM) vouch for them.
+pub fn gateway_files(namespace: &str, authorities: &str) -> GatewayFiles {
+    let service = |name: &str, port| {
+        let host = server_name(name, namespace);
+        Service { server_name: host.clone(), host, port }
+    };
+    let sidecar = Sidecar {
+        control_plane: service("sallyport-operator", 18_000),
+        ingest: service("sallyport-ingest", 18_001),
+        authority: authorities.into(),
+    };
+    sidecar.files()
 }
 
 /// Defaults of Ingresses.
