@@ -22,6 +22,7 @@ pub use ask::{Ask, KubeAsk};
 pub use findings::{Answer, Findings, Need, Question, Right};
 pub use request::{Operation, Request, Unreadable};
 pub use review::{Denial, Rules, Verdict, World, decide, examine};
+pub(crate) use webhook::run;
 pub use webhook::{Webhook, router, serve};
 
 #[cfg(test)]

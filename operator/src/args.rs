@@ -28,6 +28,12 @@ pub struct Args {
     /// Address of health, metrics and status.
     #[arg(long, default_value = "127.0.0.1:18002")]
     pub admin: SocketAddr,
+    /// Address of the admission webhook.
+    #[arg(long, env = "SALLYPORT_WEBHOOK", default_value = "127.0.0.1:9443")]
+    pub webhook: SocketAddr,
+    /// Refuse servers without a gateway: nothing runs ungoverned.
+    #[arg(long, env = "SALLYPORT_REQUIRE_GATEWAY")]
+    pub require_gateway: bool,
     /// Folder with tls.crt and tls.key; read anew when they change.
     #[arg(long, env = "SALLYPORT_TLS_DIR")]
     pub tls_dir: Option<PathBuf>,

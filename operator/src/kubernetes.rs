@@ -41,6 +41,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Shared};
+use crate::admission;
 use crate::args::Args;
 use crate::certificates::Certificates;
 use crate::control::{Common, Control};
@@ -181,6 +182,7 @@ fn parts(hub: &Hub, certificates: Certificates, metrics: StatusMetrics) -> JoinS
     });
     let workshop: Workshop = Arc::new(|_| Some(Made::default()));
     parts.spawn(status::run(hub.clone(), workshop, metrics));
+    parts.spawn(admission::run(hub.clone()));
     parts
 }
 

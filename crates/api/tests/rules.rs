@@ -1,5 +1,5 @@
 //! Every rule of the schemas, by a manifest that it accepts and one that it rejects; and what holds of every field.
-//! `e2e/tests/kube_rules.py` asks a real API server about the same manifests.
+//! `operator/tests/admission/rules.rs` asks a real API server about the same manifests.
 #![expect(clippy::expect_used, reason = "helpers of tests")]
 
 use std::collections::BTreeSet;

@@ -44,13 +44,6 @@ pub(crate) fn place(route: &Route) -> Place {
     (route.host.clone(), route.path.clone())
 }
 
-/// The place is another server's.
-pub(crate) fn collision(route: &Route, other: &ObjectId) -> Problem {
-    let message =
-        format!("`{}` belongs to MCPServer {other} already; choose another path or host", route.path);
-    problem("spec.ingressPath", "RouteCollision", message)
-}
-
 fn problem(path: &str, reason: &'static str, message: String) -> Problem {
     Problem { severity: Severity::Error, path: path.into(), reason, message }
 }

@@ -10,10 +10,11 @@ use sallyport_operator_ir::{Route, Upstream};
 use sallyport_policy::{ObjectId, ServerPolicy};
 use sallyport_policy_proto::resource;
 use sallyport_resolve::{
-    Problem, Resolved, Settings, exposure, resolve_grant, resolve_server, resolve_session, server_of,
+    Problem, Resolved, Settings, collision, exposure, resolve_grant, resolve_server, resolve_session,
+    server_of,
 };
 
-use crate::expose::{collision, expose, place};
+use crate::expose::{expose, place};
 use crate::places::{Claim, Place, Places};
 
 /// An object by kind and id.
@@ -365,7 +366,8 @@ impl Index {
         };
         let taken = exposed.way.as_ref().and_then(|(route, _)| {
             let holder = self.places.holder(&place(route)).filter(|holder| *holder != id)?;
-            Some(collision(route, holder))
+            let server = self.servers.get(id)?;
+            Some(collision(server, &sallyport_resolve::place(server), holder))
         });
         let problems = exposed.problems.iter().cloned().chain(taken).collect();
         self.set_problems(key, problems);

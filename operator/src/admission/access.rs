@@ -19,7 +19,7 @@ pub(super) fn examine_session(
     request: &Request,
     new: &MCPAgentSession,
     old: Option<&MCPAgentSession>,
-    rules: &Rules,
+    rules: &Rules<'_>,
     world: &dyn World,
     findings: &mut Findings,
 ) {
@@ -46,7 +46,7 @@ pub(super) fn examine_session(
 pub(super) fn examine_deletion(
     request: &Request,
     session: &MCPAgentSession,
-    rules: &Rules,
+    rules: &Rules<'_>,
     findings: &mut Findings,
 ) {
     if session.spec.revoked && !is_expired(session, rules) {
@@ -84,6 +84,6 @@ fn named(reference: &ServerReference, namespace: Option<&str>) -> ObjectId {
     server_of(reference, namespace.unwrap_or("default"))
 }
 
-fn is_expired(session: &MCPAgentSession, rules: &Rules) -> bool {
+fn is_expired(session: &MCPAgentSession, rules: &Rules<'_>) -> bool {
     session.spec.expires_at.as_ref().is_some_and(|at| at.0 <= rules.now)
 }

@@ -9,6 +9,8 @@ use sallyport_api::v1alpha1::MCPServer;
 use sallyport_policy::ObjectId;
 use sallyport_resolve::Problem;
 
+use crate::render::Settings;
+
 use super::access;
 use super::findings::{Answer, Findings, Need, Question};
 use super::request::{Operation, Request};
@@ -24,9 +26,9 @@ pub trait World: Send + Sync {
 
 /// What the platform demands.
 #[derive(Clone, Copy, Debug)]
-pub struct Rules {
-    /// Every server must have its gateway.
-    pub require_gateway: bool,
+pub struct Rules<'a> {
+    /// How servers are rendered.
+    pub settings: &'a Settings,
     /// When the request came.
     pub now: Timestamp,
 }
@@ -50,7 +52,7 @@ pub struct Verdict {
 }
 
 /// What is to be said of a request, and what must be asked before it can be allowed.
-pub fn examine(request: &Request, rules: &Rules, world: &dyn World) -> Findings {
+pub fn examine(request: &Request, rules: &Rules<'_>, world: &dyn World) -> Findings {
     let mut findings = Findings::default();
     match (request.operation, &request.object, &request.old) {
         (Operation::Delete, _, Some(Object::Session(session))) => {

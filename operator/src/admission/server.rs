@@ -7,6 +7,8 @@ use sallyport_api::v1alpha1::{MCPServer, MCPServerSpec};
 use sallyport_policy::ObjectId;
 use sallyport_resolve::{Problem, Settings, Severity, Upstream, collision, exposure, place, resolve_server};
 
+use crate::render::check;
+
 use super::access::secret_need;
 use super::findings::{Findings, Right};
 use super::request::Request;
@@ -22,19 +24,19 @@ pub(super) fn examine(
     request: &Request,
     new: &MCPServer,
     old: Option<&MCPServer>,
-    rules: &Rules,
+    rules: &Rules<'_>,
     world: &dyn World,
     findings: &mut Findings,
 ) {
-    let known = old.map(|old| problems(old, world)).unwrap_or_default();
-    for problem in problems(new, world) {
+    let known = old.map(|old| problems(old, rules, world)).unwrap_or_default();
+    for problem in problems(new, rules, world) {
         match problem.severity {
             Severity::Error if !known.contains(&problem) => findings.errors.push(problem),
             Severity::Error | Severity::Warning => findings.warnings.push(problem),
         }
     }
     let is_governed = new.spec.gateway.as_ref().is_some_and(|gateway| gateway.enabled);
-    match (is_governed, rules.require_gateway) {
+    match (is_governed, rules.settings.require_gateway) {
         (false, true) => {
             let message = "must be true: this platform runs no server without a gateway";
             findings.errors.push(Problem::error("spec.gateway.enabled", "GatewayRequired", message));
@@ -51,7 +53,7 @@ pub(super) fn examine(
 }
 
 /// What is wrong with a server, by the code that decides on its effect.
-fn problems(server: &MCPServer, world: &dyn World) -> Vec<Problem> {
+fn problems(server: &MCPServer, rules: &Rules<'_>, world: &dyn World) -> Vec<Problem> {
     let mut problems = resolve_server(server, &Settings::default()).1;
     match exposure(server) {
         Ok(exposure) => problems.extend(reserved(server, &exposure.upstream)),
@@ -59,6 +61,9 @@ fn problems(server: &MCPServer, world: &dyn World) -> Vec<Problem> {
         Err(problem) if problem.reason == "NotGoverned" => {}
         Err(problem) => problems.push(problem),
     }
+    let rendered = check(server, rules.settings);
+    // Whether a gateway is demanded does not depend on what was there before.
+    problems.extend(rendered.into_iter().filter(|problem| problem.reason != "GatewayRequired"));
     problems.extend(taken(server, world));
     problems
 }

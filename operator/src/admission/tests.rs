@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use super::*;
+use crate::render::Settings;
 
 /// Answers by the question's words, and counts.
 #[derive(Default)]
@@ -41,6 +42,10 @@ fn says(answers: &[(&'static str, Answer)]) -> Arc<Fake> {
     Arc::new(Fake { says: answers.iter().copied().collect(), ..Fake::default() })
 }
 
+fn settings() -> Arc<Settings> {
+    Arc::new(Settings { gateway_image: "gateway".into(), ..Settings::default() })
+}
+
 fn manifest(kind: &str, name: &str, spec: &Value) -> Value {
     json!({ "apiVersion": "mcpruntime.org/v1alpha1", "kind": kind,
         "metadata": { "name": name, "namespace": "ns" }, "spec": spec })
@@ -65,7 +70,7 @@ async fn post(webhook: &Webhook, path: &str, body: Vec<u8>) -> (StatusCode, Valu
 }
 
 async fn asked(ask: Arc<Fake>, review: Value) -> Value {
-    let webhook = Webhook::new(Arc::new(Mutex::new(Index::default())), ask, false);
+    let webhook = Webhook::new(Arc::new(Mutex::new(Index::default())), ask, settings());
     let path = match review["request"]["kind"]["kind"].as_str().unwrap() {
         "MCPServer" => "/admission/v1/servers",
         "MCPAccessGrant" => "/admission/v1/grants",
@@ -207,7 +212,7 @@ async fn a_tool_that_the_server_does_not_declare_is_told() {
     let known =
         manifest("MCPServer", "s", &server(json!({ "tools": [{ "name": "known", "sideEffect": "read" }] })));
     index.lock().unwrap().upsert(load_json(known).unwrap(), None);
-    let webhook = Webhook::new(Arc::new(index), says(&[]), false);
+    let webhook = Webhook::new(Arc::new(index), says(&[]), settings());
     let rules = json!([{ "name": "known", "decision": "allow" }, { "name": "unknown", "decision": "allow" }]);
     let grant = session(json!({ "toolRules": rules, "allowedSideEffects": ["read"] }));
     let body = review("MCPAccessGrant", "CREATE", Some(&grant), None).to_string();
@@ -229,7 +234,7 @@ async fn warnings_fit_what_the_api_server_passes_on() {
 
 #[tokio::test]
 async fn a_review_that_cannot_be_read_is_no_permission() {
-    let webhook = Webhook::new(Arc::new(Mutex::new(Index::default())), says(&[]), false);
+    let webhook = Webhook::new(Arc::new(Mutex::new(Index::default())), says(&[]), settings());
     let other = review("MCPAgentSession", "CREATE", Some(&session(json!({}))), None).to_string();
     let wrong = review("MCPServer", "CREATE", Some(&json!({ "image": 7 })), None).to_string();
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));

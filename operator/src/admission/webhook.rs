@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
@@ -18,7 +19,10 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::rustls::ServerConfig;
 
-use super::ask::{Ask, gather};
+use crate::kubernetes::Hub;
+use crate::render::Settings;
+
+use super::ask::{Ask, KubeAsk, gather};
 use super::findings::Findings;
 use super::request::Request;
 use super::review::{Denial, Rules, Verdict, World, decide, examine};
@@ -29,6 +33,8 @@ const DEADLINE: Duration = Duration::from_secs(4);
 const AT_ONCE: usize = 32;
 /// An object and its predecessor, of which etcd takes 1.5 MB each, and what JSON adds.
 const LARGEST: usize = 8 << 20;
+/// Any image will do: which one the platform's gateways run is not judged here.
+const GATEWAY_IMAGE: &str = "sallyport-envoy";
 /// The API server cuts off longer ones.
 const LONGEST_WARNING: usize = 256;
 /// And what is more than 4 KB in all.
@@ -39,21 +45,21 @@ const MOST_WARNINGS: usize = 12;
 pub struct Webhook {
     world: Arc<dyn World>,
     ask: Arc<dyn Ask>,
-    require_gateway: bool,
+    settings: Arc<Settings>,
     turns: Arc<Semaphore>,
     deadline: Duration,
 }
 
 impl std::fmt::Debug for Webhook {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Webhook").field("require_gateway", &self.require_gateway).finish_non_exhaustive()
+        f.debug_struct("Webhook").field("settings", &self.settings).finish_non_exhaustive()
     }
 }
 
 impl Webhook {
-    /// A webhook that knows `world` and asks `ask`; with `require_gateway`, every server must have its gateway.
-    pub fn new(world: Arc<dyn World>, ask: Arc<dyn Ask>, require_gateway: bool) -> Self {
-        Self { world, ask, require_gateway, turns: Arc::new(Semaphore::new(AT_ONCE)), deadline: DEADLINE }
+    /// A webhook that knows `world`, asks `ask`, and takes what can be rendered with `settings`.
+    pub fn new(world: Arc<dyn World>, ask: Arc<dyn Ask>, settings: Arc<Settings>) -> Self {
+        Self { world, ask, settings, turns: Arc::new(Semaphore::new(AT_ONCE)), deadline: DEADLINE }
     }
 
     /// The verdict on a request.
@@ -61,7 +67,7 @@ impl Webhook {
         let reviewing = async {
             // Closed never: a review that gets no turn runs into the deadline.
             let _turn = self.turns.acquire().await;
-            let rules = Rules { require_gateway: self.require_gateway, now: Timestamp::now() };
+            let rules = Rules { settings: &self.settings, now: Timestamp::now() };
             let findings = examine(request, &rules, self.world.as_ref());
             if findings.errors.is_empty() {
                 let answers =
@@ -91,6 +97,22 @@ pub fn router(webhook: Webhook) -> Router {
         .route("/admission/v1/sessions", route(Kind::Session))
         .layer(DefaultBodyLimit::max(LARGEST))
         .with_state(webhook)
+}
+
+/// Judges what the API server asks, from when every object is known until the operator ends.
+pub(crate) async fn run(hub: Hub) -> anyhow::Result<()> {
+    let settings = Settings {
+        require_gateway: hub.args.require_gateway,
+        gateway_image: GATEWAY_IMAGE.into(),
+        ..Settings::default()
+    };
+    let webhook =
+        Webhook::new(hub.index.clone(), Arc::new(KubeAsk::new(hub.client.clone())), Arc::new(settings));
+    let config = hub.certificate.config(&["h2", "http/1.1"])?;
+    hub.complete.clone().wait_for(|complete| *complete).await?;
+    let on = || format!("webhook on {}", hub.args.webhook);
+    let listener = TcpListener::bind(hub.args.webhook).await.with_context(on)?;
+    serve(listener, config, webhook, hub.shutdown.clone().cancelled_owned()).await.with_context(on)
 }
 
 /// Serves the webhook until `shutdown`.

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
 mod down;
+mod hostile;
+mod rules;
 mod sessions;
 mod support;
 mod tenants;

@@ -3,17 +3,22 @@
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use axum::http::Request;
+use k8s_openapi::api::authentication::v1::UserInfo;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::{ApiResource, Status};
 use kube::{Client, Config};
+use sallyport_api::Kind;
 use sallyport_api::manifest::{load_json, parse_yaml};
-use sallyport_operator::admission::{KubeAsk, Webhook, serve};
+use sallyport_operator::admission::{Answer, Ask, KubeAsk, Question, Webhook, serve};
+use sallyport_operator::render::Settings;
 use sallyport_operator_index::Index;
 use sallyport_runtime::tls::{Authority, Served};
 use sallyport_test_support::ApiServer;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 const CONFIGURATION: &str = include_str!("../../../config/webhook/validating.yaml");
 
@@ -43,6 +48,7 @@ pub(crate) struct Tenancy {
     pub(crate) admin: User,
     pub(crate) tenant: User,
     serving: tokio::task::JoinHandle<()>,
+    end: CancellationToken,
 }
 
 impl Drop for Tenancy {
@@ -58,6 +64,11 @@ impl Tenancy {
     }
 
     pub(crate) async fn with(namespace: &str, require_gateway: bool) -> Option<Self> {
+        Some(Self::unjudged(namespace).await?.judged(require_gateway).await)
+    }
+
+    /// One without a webhook.
+    pub(crate) async fn unjudged(namespace: &str) -> Option<Self> {
         let server = shared()?;
         let admin = User::new(server, None).await;
         let name = format!("tenant-of-{namespace}");
@@ -74,12 +85,13 @@ impl Tenancy {
             index: Arc::default(),
             tenant: User::new(server, Some(&name)).await,
             serving: tokio::spawn(async {}),
+            end: CancellationToken::new(),
             namespace: namespace.into(),
             admin,
             server,
         };
         tenancy.grant_role("tenant", rules).await;
-        Some(tenancy.judged(require_gateway).await)
+        Some(tenancy)
     }
 
     async fn judged(mut self, require_gateway: bool) -> Self {
@@ -92,8 +104,9 @@ impl Tenancy {
         served.replace(&authority.issue(&names, now, Duration::from_secs(3600)).unwrap()).unwrap();
         let config = served.config(&[]).unwrap();
         let ask = KubeAsk::new(User::new(self.server, None).await.client);
-        let webhook = Webhook::new(self.index.clone(), Arc::new(ask), require_gateway);
-        let serving = serve(listener, config, webhook, std::future::pending());
+        let settings = Settings { require_gateway, gateway_image: "gateway".into(), ..Settings::default() };
+        let webhook = Webhook::new(self.index.clone(), Arc::new(ask), Arc::new(settings));
+        let serving = serve(listener, config, webhook, self.end.clone().cancelled_owned());
         self.serving = tokio::spawn(async move { serving.await.unwrap() });
         self.configure(&format!("https://{address}"), &authority.certificate).await;
         self
@@ -124,8 +137,8 @@ impl Tenancy {
 
     /// The webhook is gone; its configuration stays.
     pub(crate) async fn take_down(&mut self) {
-        self.serving.abort();
-        let _ = (&mut self.serving).await;
+        self.end.cancel();
+        (&mut self.serving).await.unwrap();
     }
 
     /// Gives the tenant a role of these rules.
@@ -158,6 +171,20 @@ impl Tenancy {
     }
 }
 
+struct Nobody;
+
+#[async_trait::async_trait]
+impl Ask for Nobody {
+    async fn ask(&self, _: &UserInfo, _: &str, _: &Question) -> Answer {
+        Answer::No
+    }
+}
+
+/// A webhook whose requesters have no rights, and that knows of no objects.
+pub(crate) fn lone_webhook() -> Webhook {
+    Webhook::new(Arc::new(Mutex::new(Index::default())), Arc::new(Nobody), Arc::default())
+}
+
 fn encoded(text: &str) -> String {
     let data = k8s_openapi::ByteString(text.as_bytes().to_vec());
     serde_json::to_value(data).unwrap().as_str().unwrap().into()
@@ -168,7 +195,7 @@ pub(crate) struct User {
     client: Client,
 }
 
-type Done = Result<Value, Box<Status>>;
+pub(crate) type Done = Result<Value, Box<Status>>;
 
 impl User {
     async fn new(server: &ApiServer, name: Option<&str>) -> Self {
@@ -231,6 +258,30 @@ impl User {
                 .create(&PostParams { dry_run, ..PostParams::default() }, &object)
                 .await,
         )
+    }
+
+    /// Puts another object in the place of one of ours, without keeping it.
+    pub(crate) async fn replace(&self, namespace: &str, kind: &str, mut object: Value) -> Done {
+        (object["apiVersion"], object["kind"]) = ("mcpruntime.org/v1alpha1".into(), kind.into());
+        let name = object["metadata"]["name"].as_str().unwrap().to_string();
+        let old = self.get(namespace, kind, &name).await.unwrap();
+        object["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"].clone();
+        let object: DynamicObject = serde_json::from_value(object).unwrap();
+        let params = PostParams { dry_run: true, ..PostParams::default() };
+        done(self.ours(namespace, kind).replace(&name, &params, &object).await)
+    }
+
+    /// Tries whether an object could be made. Of fields that it does not know the API server would tell in headers, one
+    /// for each, which no client takes by the hundred; it is told not to.
+    pub(crate) async fn probe(&self, namespace: &str, kind: Kind, object: &Value) -> Result<(), Box<Status>> {
+        let (group, plural) = (sallyport_api::API_VERSION, kind.plural());
+        let path = format!("/apis/{group}/namespaces/{namespace}/{plural}?dryRun=All&fieldValidation=Ignore");
+        let request = Request::post(path).header("content-type", "application/json");
+        match self.client.request::<Value>(request.body(serde_json::to_vec(object).unwrap()).unwrap()).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) => Err(status),
+            Err(error) => panic_at(&error),
+        }
     }
 
     /// Makes an object of ours.
