@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use crate::render::RenderArgs;
 use crate::status::StatusArgs;
 
 /// Runs the control plane: on a directory of manifests, or in a Kubernetes cluster.
@@ -31,9 +32,6 @@ pub struct Args {
     /// Address of the admission webhook.
     #[arg(long, env = "SALLYPORT_WEBHOOK", default_value = "127.0.0.1:9443")]
     pub webhook: SocketAddr,
-    /// Refuse servers without a gateway: nothing runs ungoverned.
-    #[arg(long, env = "SALLYPORT_REQUIRE_GATEWAY")]
-    pub require_gateway: bool,
     /// Folder with tls.crt and tls.key; read anew when they change.
     #[arg(long, env = "SALLYPORT_TLS_DIR")]
     pub tls_dir: Option<PathBuf>,
@@ -75,6 +73,9 @@ pub struct Args {
     /// What is told, and how long what ended is kept.
     #[command(flatten)]
     pub status: StatusArgs,
+    /// What is rendered for every server.
+    #[command(flatten)]
+    pub render: RenderArgs,
 }
 
 impl Args {

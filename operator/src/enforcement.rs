@@ -132,7 +132,6 @@ impl Enforcement {
 
     /// How far objects have come as they are now, on all replicas; in the same order. A replica that does not answer is left
     /// out: its proxies are not among those there are.
-    #[expect(dead_code, reason = "the status of objects is made of it")]
     pub(crate) async fn reach(&self, keys: &[Key]) -> Vec<Progress> {
         let mut asked = Asked::default();
         let mut places = Vec::new();

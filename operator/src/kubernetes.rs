@@ -16,6 +16,7 @@ mod client;
 mod feed;
 mod leader;
 mod metrics;
+mod parts;
 mod peers;
 mod source;
 mod taking;
@@ -37,18 +38,15 @@ use sallyport_runtime::identity::TokenReviews;
 use sallyport_runtime::tls::{GRPC, Served, TlsFiles, TlsListener};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Shared};
-use crate::admission;
 use crate::args::Args;
 use crate::certificates::Certificates;
 use crate::control::{Common, Control};
 use crate::enforcement::Enforcement;
 use crate::metrics::Metrics;
 use crate::revisions::Revisions;
-use crate::status::{self, Made, StatusMetrics, Workshop};
 use crate::targets::Targets;
 
 pub(crate) use peers::Peers;
@@ -69,7 +67,6 @@ const MODULE: &str = "/opt/sallyport/filter.wasm";
 const LEAVE: Duration = Duration::from_secs(3);
 
 /// What the parts of the operator share.
-#[expect(dead_code, reason = "each part reads what it needs")]
 #[derive(Clone)]
 pub(crate) struct Hub {
     pub(crate) client: Client,
@@ -117,7 +114,6 @@ pub(crate) async fn run_on(client: Client, args: Args, shutdown: CancellationTok
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
     let watch_metrics = WatchMetrics::register(&mut registry);
-    let status_metrics = StatusMetrics::register(&mut registry);
     let index = Arc::new(Mutex::new(Index::new(Settings { cluster: args.cluster_name.clone() })));
     let (targets, (applied, rung), (whole, complete)) =
         (Targets::per_server(), watch::channel(0), watch::channel(false));
@@ -145,10 +141,10 @@ pub(crate) async fn run_on(client: Client, args: Args, shutdown: CancellationTok
         Control { index, targets, metrics, common: common(&args)?, revisions: Revisions::default(), applied };
     let readiness = Readiness::default();
     let shared = Shared { enforcement, problems: Arc::default() };
+    let mut parts = parts::start(&hub, &namespace, certificates, &mut registry);
     let admin = admin::serve(args.admin, shared, registry, readiness.clone(), shutdown.clone());
     let taking = Taking::new(&hub, control, whole, watch_metrics);
     let leading = tokio::spawn(candidate.run(shutdown.clone()));
-    let mut parts = parts(&hub, certificates, status_metrics);
     let result = tokio::select! {
         result = taking.run() => result,
         result = serve_proxies(&hub, &readiness) => result,
@@ -170,20 +166,6 @@ fn peers(args: &Args, namespace: &str) -> anyhow::Result<Option<Peers>> {
         (None, None) => return Ok(None),
     };
     Ok(Some(Peers::new(name, args.pod_ip)?))
-}
-
-/// What runs beside the source, each until the process ends; one that ends with an error ends it.
-fn parts(hub: &Hub, certificates: Certificates, metrics: StatusMetrics) -> JoinSet<anyhow::Result<()>> {
-    let mut parts = JoinSet::new();
-    let leader = hub.leader.clone();
-    parts.spawn(async move {
-        certificates.run(leader).await;
-        Ok(())
-    });
-    let workshop: Workshop = Arc::new(|_| Some(Made::default()));
-    parts.spawn(status::run(hub.clone(), workshop, metrics));
-    parts.spawn(admission::run(hub.clone()));
-    parts
 }
 
 fn common(args: &Args) -> anyhow::Result<Common> {

@@ -20,7 +20,6 @@ mod standalone;
 mod status;
 mod targets;
 mod watch;
-#[cfg_attr(not(test), expect(dead_code, reason = "the Kubernetes source runs it"))]
 mod workloads;
 
 pub use args::Args;

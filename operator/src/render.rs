@@ -31,7 +31,7 @@ pub use objects::{Replicas, Tracks, objects, revision, withdrawn};
 pub use place::claim;
 pub use prepare::{Outcome, Prepared, check, prepare};
 pub use sallyport_envoy::sidecar::Files as GatewayFiles;
-pub use settings::{IngressDefaults, Registry, Settings, gateway_files};
+pub use settings::{IngressDefaults, Registry, RenderArgs, Settings, gateway_files};
 pub use template::{Secrets, Template};
 
 #[cfg(test)]

@@ -24,11 +24,10 @@ mod report;
 mod secrets;
 mod watches;
 
-#[cfg_attr(not(test), expect(unused_imports, reason = "the Kubernetes source runs it"))]
 pub(crate) use {
     foreman::{Shop, run},
     metrics::WorkloadMetrics,
-    report::{Report, Reports},
+    report::Reports,
 };
 
 #[cfg(test)]

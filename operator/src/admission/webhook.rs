@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use tokio_rustls::rustls::ServerConfig;
 
 use crate::kubernetes::Hub;
-use crate::render::Settings;
+use crate::render::{GatewayFiles, Settings};
 
 use super::ask::{Ask, KubeAsk, gather};
 use super::findings::Findings;
@@ -33,8 +33,6 @@ const DEADLINE: Duration = Duration::from_secs(4);
 const AT_ONCE: usize = 32;
 /// An object and its predecessor, of which etcd takes 1.5 MB each, and what JSON adds.
 const LARGEST: usize = 8 << 20;
-/// Any image will do: which one the platform's gateways run is not judged here.
-const GATEWAY_IMAGE: &str = "sallyport-envoy";
 /// The API server cuts off longer ones.
 const LONGEST_WARNING: usize = 256;
 /// And what is more than 4 KB in all.
@@ -101,11 +99,8 @@ pub fn router(webhook: Webhook) -> Router {
 
 /// Judges what the API server asks, from when every object is known until the operator ends.
 pub(crate) async fn run(hub: Hub) -> anyhow::Result<()> {
-    let settings = Settings {
-        require_gateway: hub.args.require_gateway,
-        gateway_image: GATEWAY_IMAGE.into(),
-        ..Settings::default()
-    };
+    // What gateways start from is not judged here.
+    let settings = hub.args.render.settings(GatewayFiles::default());
     let webhook =
         Webhook::new(hub.index.clone(), Arc::new(KubeAsk::new(hub.client.clone())), Arc::new(settings));
     let config = hub.certificate.config(&["h2", "http/1.1"])?;

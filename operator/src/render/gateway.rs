@@ -4,7 +4,7 @@
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use sallyport_envoy::sidecar;
+use sallyport_envoy::sidecar::{self, LIFECYCLE_PORT};
 
 use super::container::{port, security};
 use super::image::Image;
@@ -48,7 +48,7 @@ pub(super) fn container(
             // The template is the same on every track; the label is the Deployment's.
             field("ROLLOUT_TRACK", &format!("metadata.labels['{}']", names::TRACK)),
         ]),
-        ports: Some(vec![port("gateway", gateway_port), port("lifecycle", LIFECYCLE_PORT)]),
+        ports: Some(vec![port("gateway", gateway_port), port("lifecycle", i32::from(LIFECYCLE_PORT))]),
         startup_probe: Some(ready(1, START_SECONDS)),
         readiness_probe: Some(ready(2, 2)),
         lifecycle: Some(core::Lifecycle {

@@ -2,7 +2,24 @@
 
 use std::collections::BTreeMap;
 
-pub use sallyport_envoy::sidecar::Track;
+/// What a pod runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Track {
+    /// The last promoted template.
+    Stable,
+    /// A template on trial.
+    Canary,
+}
+
+impl Track {
+    /// As in labels and events.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stable => "stable",
+            Self::Canary => "canary",
+        }
+    }
+}
 
 /// Field manager of everything that the operator applies.
 pub const FIELD_MANAGER: &str = "sallyport-operator";

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use sallyport_api::v1alpha1::{MCPServer, MCPServerSpec, RolloutConfig, RolloutStrategy};
-use sallyport_envoy::sidecar::{ADMIN_PORT, AUTHORITY_KEY, LIFECYCLE_PORT};
+use sallyport_envoy::sidecar::{ADMIN_PORT, LIFECYCLE_PORT};
 use sallyport_resolve::{Problem, Severity};
 
 use super::place::{Place, place};

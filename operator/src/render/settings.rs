@@ -73,3 +73,65 @@ impl std::fmt::Debug for Registry {
         f.debug_struct("Registry").field("url", &self.url).finish_non_exhaustive()
     }
 }
+
+/// What is rendered for every server, as flags.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RenderArgs {
+    /// Image of the gateway, where a server names none.
+    #[arg(long, env = "SALLYPORT_GATEWAY_IMAGE", default_value = concat!("sallyport-envoy:", env!("CARGO_PKG_VERSION")))]
+    pub gateway_image: String,
+    /// Refuse servers without a gateway: nothing runs ungoverned.
+    #[arg(long, env = "SALLYPORT_REQUIRE_GATEWAY")]
+    pub require_gateway: bool,
+    /// Host of servers that name neither host nor path prefix.
+    #[arg(long, env = "MCP_DEFAULT_INGRESS_HOST")]
+    pub default_ingress_host: Option<String>,
+    /// Class of Ingresses of servers that name none.
+    #[arg(long, env = "DEFAULT_INGRESS_CLASS", default_value = "traefik")]
+    pub ingress_class: String,
+    /// Entry points of Traefik.
+    #[arg(long, env = "MCP_DEFAULT_INGRESS_ENTRYPOINTS", default_value = "web")]
+    pub ingress_entrypoints: String,
+    /// Traefik's routers are for TLS.
+    #[arg(long, env = "MCP_DEFAULT_INGRESS_TLS")]
+    pub ingress_tls: bool,
+    /// The platform's own registry, as `registry.example.com:5000` or with a path.
+    #[arg(long, env = "PROVISIONED_REGISTRY_URL")]
+    pub registry_url: Option<String>,
+    /// Where nodes pull from, where that is another name.
+    #[arg(long, env = "MCP_REGISTRY_PULL_HOST")]
+    pub registry_pull_host: Option<String>,
+    /// User to pull as. It must be able to pull and nothing else: what it may reaches every namespace that pulls.
+    #[arg(long, env = "PROVISIONED_REGISTRY_USERNAME")]
+    pub registry_username: Option<String>,
+    /// That user's password.
+    #[arg(long, env = "PROVISIONED_REGISTRY_PASSWORD", hide_env_values = true)]
+    pub registry_password: Option<String>,
+    /// Secret to pull with that the platform puts into each namespace itself; then none is rendered.
+    #[arg(long, env = "PROVISIONED_REGISTRY_SECRET_NAME")]
+    pub registry_secret_name: Option<String>,
+}
+
+impl RenderArgs {
+    /// The settings, where gateways start from `gateway_files`.
+    pub fn settings(&self, gateway_files: GatewayFiles) -> Settings {
+        Settings {
+            gateway_image: self.gateway_image.clone(),
+            require_gateway: self.require_gateway,
+            gateway_files,
+            ingress: IngressDefaults {
+                host: self.default_ingress_host.clone(),
+                class: self.ingress_class.clone(),
+                entrypoints: self.ingress_entrypoints.clone(),
+                tls: self.ingress_tls,
+            },
+            registry: Registry {
+                url: self.registry_url.clone(),
+                pull_host: self.registry_pull_host.clone(),
+                username: self.registry_username.clone(),
+                password: self.registry_password.clone(),
+                secret_name: self.registry_secret_name.clone(),
+            },
+        }
+    }
+}

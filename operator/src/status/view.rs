@@ -1,6 +1,6 @@
 //! The cluster, as statuses are decided from it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -10,10 +10,10 @@ use sallyport_api::Kind;
 use sallyport_api::v1alpha1::{MCPAgentSession, MCPServer};
 use sallyport_api::words::access_phase;
 use sallyport_operator_index::{Index, Key};
-use sallyport_operator_xds::{Progress, Question, Survey, World, types};
+use sallyport_operator_xds::{self as xds, Obstacle, Progress};
 use sallyport_policy::ObjectId;
 use sallyport_policy_proto::{resource, v1};
-use sallyport_resolve::{Problem, Severity};
+use sallyport_resolve::Problem;
 
 use super::decide::{Seen, SeenServer, Subject};
 use super::reach::{Laggard, Reach};
@@ -22,11 +22,6 @@ use super::writer::View;
 use crate::collect::{self, Sessions};
 use crate::kubernetes::Hub;
 use crate::lock::lock;
-
-/// How a proxy's word begins that it refused something.
-const REFUSED: &str = "refused: ";
-/// No resource has this name, so whoever is connected has answered it.
-const NOTHING: &str = "";
 
 /// What became of a server's objects.
 #[derive(Clone, Debug, Default)]
@@ -80,24 +75,6 @@ impl Cluster {
             server,
         })
     }
-
-    /// What to ask the proxies of each server.
-    fn questions(&self, keys: &[Key]) -> BTreeMap<ObjectId, Vec<(usize, Key, bool)>> {
-        let index = lock(&self.hub.index);
-        let mut by_server: BTreeMap<ObjectId, Vec<(usize, Key, bool)>> = BTreeMap::new();
-        for (at, key) in keys.iter().enumerate() {
-            let server = match key.0 {
-                Kind::Server => Some(&key.1),
-                Kind::Grant | Kind::Session => index.named_by(key),
-            };
-            let problems = index.problems().get(key).into_iter().flatten();
-            let has_effect = problems.into_iter().all(|problem| problem.severity != Severity::Error);
-            if let Some(server) = server {
-                by_server.entry(server.clone()).or_default().push((at, key.clone(), has_effect));
-            }
-        }
-        by_server
-    }
 }
 
 fn is_governed(server: &MCPServer) -> bool {
@@ -111,39 +88,17 @@ fn revision(index: &Index, id: &ObjectId) -> String {
     policy.map(|policy| resource::version(&policy.encode_to_vec())).unwrap_or_default()
 }
 
-/// How a grant or session is asked about. What has no effect must be gone.
-fn question(world: &World, key: &Key, has_effect: bool) -> Question {
-    let type_url = if key.0 == Kind::Grant { types::GRANT } else { types::SESSION };
-    let name = key.1.to_string();
-    let change = world.change_to(type_url, &name, (!has_effect).then_some(""));
-    Question { type_url, name, change }
-}
-
-/// How a server is asked about: Envoy must have its configuration, and its filter must be there.
-fn questions_of_server(world: &World) -> [Question; 2] {
-    let name = world.all(types::EXTENSION).next().map(|(name, _)| name.to_string()).unwrap_or_default();
-    let change = world.last_change(types::EXTENSION, &name);
-    let present = Question { type_url: types::GRANT, name: NOTHING.into(), change: Some(0) };
-    [Question { type_url: types::EXTENSION, name, change }, present]
-}
-
-/// How far what the `questions` from `first` on ask for has come.
-fn reach(surveys: &[Survey], first: usize, questions: &[Question]) -> Reach {
-    let mut proxies = 0;
-    let mut pending: BTreeMap<String, Option<String>> = BTreeMap::new();
-    for (at, question) in questions.iter().enumerate() {
-        let progress = Progress::of_proxies(surveys, first + at, question.type_url);
-        proxies = proxies.max(progress.of);
-        for word in progress.pending {
-            let (proxy, reason) = word.split_once(": ").unwrap_or((&word, ""));
-            let refused = reason.strip_prefix(REFUSED).map(ToString::to_string);
-            let known = pending.entry(proxy.into()).or_default();
-            *known = refused.or(known.take());
-        }
-    }
-    let pending: Vec<Laggard> =
-        pending.into_iter().map(|(proxy, refused)| Laggard { proxy, refused }).collect();
-    Reach { enforced: proxies.saturating_sub(pending.len()), of: proxies, pending, unconnected: 0 }
+/// Proxies that refused have a reason to tell; of the others it is known only that they lag.
+fn reach(progress: Progress) -> Reach {
+    let laggard = |laggard: xds::Laggard| {
+        let refused = match laggard.obstacle {
+            Obstacle::Refused(reason) => Some(reason),
+            Obstacle::Silent | Obstacle::Ended | Obstacle::Filterless => None,
+        };
+        Laggard { proxy: laggard.name, refused }
+    };
+    let pending = progress.pending.into_iter().map(laggard).collect();
+    Reach { enforced: progress.enforced, of: progress.of, pending, unconnected: 0 }
 }
 
 #[async_trait]
@@ -161,27 +116,7 @@ impl View for Cluster {
     }
 
     async fn reach(&self, keys: &[Key]) -> Vec<Reach> {
-        let mut reached = vec![Reach::default(); keys.len()];
-        for (server, asked) in self.questions(keys) {
-            let Some(tracked) = self.hub.targets.find(&server) else { continue };
-            let ask = |world: &World| {
-                let of = |(_, key, has_effect): &(usize, Key, bool)| match key.0 {
-                    Kind::Server => questions_of_server(world).to_vec(),
-                    Kind::Grant | Kind::Session => vec![question(world, key, *has_effect)],
-                };
-                asked.iter().map(of).collect::<Vec<_>>()
-            };
-            let questions = tracked.target.world.read(ask).await;
-            let surveys = [tracked.target.proxies.survey(&questions.concat())];
-            let mut first = 0;
-            for ((at, ..), questions) in asked.iter().zip(&questions) {
-                if let Some(place) = reached.get_mut(*at) {
-                    *place = reach(&surveys, first, questions);
-                }
-                first += questions.len();
-            }
-        }
-        reached
+        self.hub.enforcement.reach(keys).await.into_iter().map(reach).collect()
     }
 
     fn dependents(&self, server: &ObjectId) -> Vec<Key> {

@@ -104,7 +104,6 @@ impl From<&Ingress> for IngressState {
 }
 
 /// Whether a Service has an address.
-#[cfg_attr(not(test), expect(dead_code, reason = "the workloads are watched by their own part"))]
 pub(crate) fn has_address(service: &Service) -> bool {
     let ip = service.spec.as_ref().and_then(|spec| spec.cluster_ip.as_deref());
     ip.is_some_and(|ip| !ip.is_empty())

@@ -345,9 +345,12 @@ impl Round {
     async fn apply(&mut self, child: &Child) -> Result<(), Failure> {
         let key = child.key();
         let guarded = self.guarded(child);
-        let applied = api::apply(&self.tools.client, &self.namespace, guarded.as_ref().unwrap_or(child)).await;
+        let applied =
+            api::apply(&self.tools.client, &self.namespace, guarded.as_ref().unwrap_or(child)).await;
         let applied = applied.map_err(|error| match error {
-            kube::Error::Api(status) if status.code == 409 && guarded.is_some() => Failure::Stale(key.1.clone()),
+            kube::Error::Api(status) if status.code == 409 && guarded.is_some() => {
+                Failure::Stale(key.1.clone())
+            }
             error => Failure::refused(&key, error),
         })?;
         let is_watched = key.0 != ChildKind::Secret;
@@ -365,7 +368,8 @@ impl Round {
         let Child::Deployment(deployment) = child else { return None };
         let seen = self.children.get(&child.key())?;
         let wanted = deployment.metadata.annotations.as_ref()?.get(names::REPLICAS)?;
-        let stays = seen.annotation(names::REPLICAS) == Some(wanted) && deployment.spec.as_ref()?.replicas.is_some();
+        let stays =
+            seen.annotation(names::REPLICAS) == Some(wanted) && deployment.spec.as_ref()?.replicas.is_some();
         stays.then(|| {
             let mut guarded = deployment.clone();
             guarded.metadata.resource_version = Some(seen.resource_version.clone());
