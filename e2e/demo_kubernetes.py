@@ -56,7 +56,7 @@ class Installed(Callers, ControlApi):
         self.cluster.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": restricted}}])
         image = self.cluster.our_images()["sallyport-sample-payments"]
         for path in sorted((ROOT / "config/samples/payments").glob("*.yaml"), reverse=True):
-            self.cluster.apply(path.read_text().replace(f"image: {IMAGE}", f"image: {image}"))
+            self.cluster.apply(path.read_text().replace(f"image: {IMAGE}", f"image: {image}"), NAMESPACE)
         self.cluster.until(SERVER, lambda server: server.get("status", {}).get("phase") == "Ready", 120)
         aside(f"payments runs, and its policy is enforced, after {time.monotonic() - began:.1f} s")
 

@@ -38,7 +38,7 @@ impl Host for EnvoyHost {
     }
 
     fn node(&self) -> Node {
-        Node { id: text("node\0id"), cluster: text("node\0cluster") }
+        Node { id: text("xds\0node\0id"), cluster: text("xds\0node\0cluster") }
     }
 
     fn request_headers(&self) -> Result<Vec<u8>, HostFault> {

@@ -45,7 +45,7 @@ fn workshop(reports: Reports) -> Workshop {
         let report = reports.of(server)?;
         Some(Made {
             workload: report.workload.clone(),
-            rollout: report.rollout.clone().unwrap_or_default(),
+            rollout: report.rollout.unwrap_or_default(),
             problems: report.problems.clone(),
         })
     })
