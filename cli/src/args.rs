@@ -22,7 +22,7 @@ pub(crate) enum Command {
     /// Runs everything on this machine: control plane, Envoy, audit ingest and API.
     Up(UpArgs),
     /// Runs the control plane alone.
-    Operator(sallyport_operator::Args),
+    Operator(Box<sallyport_operator::Args>),
     /// Runs the audit ingest alone.
     Ingest(sallyport_ingest::Args),
     /// Runs the control API alone.

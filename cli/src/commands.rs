@@ -23,7 +23,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Up(args) => return up::run(args).await,
         Command::Exec(args) => return up::exec(args),
         Command::Operator(args) => {
-            process("operator", |shutdown| sallyport_operator::run(args, shutdown)).await?;
+            process("operator", |shutdown| sallyport_operator::run(*args, shutdown)).await?;
         }
         Command::Ingest(args) => {
             process("ingest", |shutdown| sallyport_ingest::run(args, shutdown)).await?;

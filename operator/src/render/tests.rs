@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use sallyport_api::v1alpha1::MCPServer;
-use sallyport_envoy::sidecar::{AUTHORITY_KEY, BOOTSTRAP_KEY};
 use sallyport_test_support::assert_golden;
 
 use super::names::Track;
@@ -308,14 +307,14 @@ fn what_the_pod_starts_from_restarts_it() {
         outcome => panic!("{outcome:?}"),
     };
     let before = with(&settings(), &Secrets::Unknown);
-    let changed = |name: &str| {
+    let changed = |change: fn(&mut GatewayFiles)| {
         let mut settings = settings();
-        settings.gateway_files.insert(name.into(), "another".into());
+        change(&mut settings.gateway_files);
         with(&settings, &Secrets::Unknown)
     };
-    assert_ne!(changed(BOOTSTRAP_KEY), before);
-    assert_ne!(changed("token.json"), before);
-    assert_eq!(changed(AUTHORITY_KEY), before, "Envoy follows authorities");
+    assert_ne!(changed(|files| files.bootstrap.push_str("x: 1\n")), before);
+    assert_ne!(changed(|files| files.token.push_str("\n")), before);
+    assert_eq!(changed(|files| files.ca.push_str("another\n")), before, "Envoy follows authorities");
     let known = |hash: &str| with(&settings(), &Secrets::Known(hash.into()));
     assert_ne!(known("a"), known("b"));
 }

@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tower::util::MapRequestLayer;
 
 use crate::lock::lock;
-use crate::render::{ChildKind, IngressDefaults, Settings};
+use crate::render::{ChildKind, GatewayFiles, Settings};
 use crate::workloads::{Report, Reports, Shop, WorkloadMetrics, run};
 
 /// Longest wait for anything.
@@ -67,10 +67,7 @@ impl Drop for Fixture {
 pub(super) fn settings() -> Settings {
     Settings {
         gateway_image: "sallyport-envoy:0.1.0".into(),
-        gateway_files: [("bootstrap.yaml", "admin: {}\n")]
-            .map(|(name, text)| (name.to_string(), text.to_string()))
-            .into(),
-        ingress: IngressDefaults::default(),
+        gateway_files: GatewayFiles { bootstrap: "admin: {}\n".into(), ..GatewayFiles::default() },
         ..Settings::default()
     }
 }
