@@ -52,6 +52,8 @@ impl Place {
     fn enter(&mut self, segment: Segment) {
         if self.base != segment.base {
             (self.base, self.at, self.offset) = (segment.base, segment.base, to_u64(HEADER));
+            // Nothing is before the first segment.
+            self.wanted = self.wanted.max(segment.base);
         }
     }
 }
