@@ -1,4 +1,5 @@
 //! Every word of status is explained, and none that is not there.
+#![expect(clippy::expect_used, reason = "helpers of tests")]
 
 use std::collections::BTreeSet;
 

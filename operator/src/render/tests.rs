@@ -313,7 +313,7 @@ fn what_the_pod_starts_from_restarts_it() {
         with(&settings, &Secrets::Unknown)
     };
     assert_ne!(changed(|files| files.bootstrap.push_str("x: 1\n")), before);
-    assert_ne!(changed(|files| files.token.push_str("\n")), before);
+    assert_ne!(changed(|files| files.token.push('\n')), before);
     assert_eq!(changed(|files| files.ca.push_str("another\n")), before, "Envoy follows authorities");
     let known = |hash: &str| with(&settings(), &Secrets::Known(hash.into()));
     assert_ne!(known("a"), known("b"));

@@ -52,7 +52,7 @@ fn a_servers_certificate_is_made_anew_in_time_and_when_its_names_or_authority_ch
     anew(&stored, &one, &names(), 20);
     anew(&stored, &other, &names(), 1);
     anew(&stored, &one, &["b.test".to_string()].into(), 1);
-    let mut broken = stored.clone();
+    let mut broken = stored;
     broken.data.insert(KEY.into(), "text".into());
     anew(&broken, &one, &names(), 1);
 }
@@ -96,7 +96,7 @@ fn an_authority_that_ended_or_cannot_be_read_is_replaced_at_once() {
         data
     };
     replaced(&stored, 3651);
-    let mut broken = stored.clone();
+    let mut broken = stored;
     broken.data.insert(KEY.into(), "text".into());
     let data = replaced(&broken, 1);
     assert_eq!(blocks(&data[BUNDLE]).count(), 2, "what it signed is still trusted");
@@ -112,7 +112,7 @@ fn what_others_made_is_used_and_never_changed() {
     let wanted = server(Some(&foreign), &given.authority(), &bundle_now, &names(), day(4000)).unwrap();
     assert_eq!(wanted, None);
     assert!(
-        vouches(&bundle(&given, &[foreign.clone()], day(0)), &foreign),
+        vouches(&bundle(&given, std::slice::from_ref(&foreign), day(0)), &foreign),
         "what vouches for it is handed out"
     );
 }

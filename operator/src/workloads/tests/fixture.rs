@@ -29,7 +29,8 @@ use tower::util::MapRequestLayer;
 
 use crate::lock::lock;
 use crate::render::{ChildKind, GatewayFiles, Settings};
-use crate::workloads::{Report, Reports, Shop, WorkloadMetrics, run};
+use crate::workloads::report::Report;
+use crate::workloads::{Reports, Shop, WorkloadMetrics, run};
 
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_secs(20);
