@@ -23,6 +23,9 @@ pub struct Args {
     /// Take the resources of a Kubernetes cluster: of the one that KUBECONFIG names, else of the one around this pod.
     #[arg(long, env = "SALLYPORT_KUBERNETES")]
     pub kubernetes: bool,
+    /// How the cluster is reached; by default as the environment says, which may be KUBECONFIG or the pod's own account.
+    #[arg(long, requires = "kubernetes")]
+    pub kubeconfig: Option<PathBuf>,
     /// Address of the xDS server.
     #[arg(long, default_value = "127.0.0.1:18000")]
     pub listen: SocketAddr,

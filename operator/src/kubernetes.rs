@@ -100,7 +100,8 @@ impl std::fmt::Debug for Hub {
 
 /// Runs on the cluster that the environment names, until `shutdown`.
 pub(crate) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> {
-    run_on(client::connect().await?, args, shutdown).await
+    let client = client::connect(args.kubeconfig.as_deref()).await?;
+    run_on(client, args, shutdown).await
 }
 
 /// Runs on the cluster of `client`, until `shutdown`.
@@ -112,6 +113,7 @@ pub(crate) async fn run_on(client: Client, args: Args, shutdown: CancellationTok
     let shown = if args.tls_dir.is_some() { Arc::default() } else { certificate.clone() };
     let (certificates, authorities) = Certificates::new(client.clone(), &namespace, shown);
     let mut registry = Registry::default();
+    metrics::register_leader(&mut registry, leader.clone());
     let metrics = Metrics::register(&mut registry);
     let watch_metrics = WatchMetrics::register(&mut registry);
     let index = Arc::new(Mutex::new(Index::new(Settings { cluster: args.cluster_name.clone() })));

@@ -1,25 +1,20 @@
 //! The control plane as proxies and the control API meet it: over TLS, with tokens, from files to acknowledgements.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
+#[path = "common/filter.rs"]
+mod filter;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use clap::{Args as _, FromArgMatches};
-use envoy_types::pb::envoy::config::core::v3::Node;
-use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
-use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+use filter::{Filter, LIMIT};
 use sallyport_operator::Args;
-use sallyport_policy_proto::resource::{BASELINE_TYPE, GRANT_TYPE, SESSION_TYPE};
 use sallyport_runtime::{tls, tokens};
 use serde_json::Value;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
-use tonic::{Code, Request, Status, Streaming};
+use tonic::{Code, Status};
 
-const LIMIT: Duration = Duration::from_secs(10);
 const SERVER: &str = "apiVersion: mcpruntime.org/v1alpha1\nkind: MCPServer\nmetadata: {name: pay, namespace: ns}\nspec:\n  image: i\n  gateway: {enabled: true}\n";
 
 fn session(more: &str) -> String {
@@ -101,15 +96,7 @@ impl ControlPlane {
     }
 
     async fn connect(&self, token: Option<&str>) -> Result<Filter, Status> {
-        let channel = channel(self.folder.path(), self.xds).await;
-        let (requests, queue) = mpsc::unbounded_channel();
-        let mut request = Request::new(UnboundedReceiverStream::new(queue));
-        if let Some(token) = token {
-            request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
-        }
-        let mut client = AggregatedDiscoveryServiceClient::new(channel);
-        let responses = client.delta_aggregated_resources(request).await?.into_inner();
-        Ok(Filter { requests, responses })
+        Filter::connect(self.folder.path(), self.xds, token).await
     }
 }
 
@@ -117,61 +104,6 @@ impl ControlPlane {
 fn relative(path: &Path) -> PathBuf {
     let up = std::env::current_dir().unwrap().iter().skip(1).map(|_| "..").collect::<PathBuf>();
     up.join(path.strip_prefix("/").unwrap())
-}
-
-async fn channel(folder: &Path, address: SocketAddr) -> Channel {
-    let ca = Certificate::from_pem(std::fs::read(folder.join("ca.crt")).unwrap());
-    let tls = ClientTlsConfig::new().ca_certificate(ca).domain_name(tls::SERVER_NAME);
-    let endpoint = Endpoint::from_shared(format!("https://{address}")).unwrap();
-    endpoint.tls_config(tls).unwrap().connect().await.unwrap()
-}
-
-/// A filter's stream.
-struct Filter {
-    requests: mpsc::UnboundedSender<DeltaDiscoveryRequest>,
-    responses: Streaming<DeltaDiscoveryResponse>,
-}
-
-impl Filter {
-    fn subscribe(&self, node: &str) {
-        for type_url in [GRANT_TYPE, SESSION_TYPE, BASELINE_TYPE] {
-            let request = DeltaDiscoveryRequest {
-                node: Some(Node { id: node.into(), ..Default::default() }),
-                type_url: type_url.into(),
-                resource_names_subscribe: vec!["*".into()],
-                ..Default::default()
-            };
-            self.requests.send(request).unwrap();
-        }
-    }
-
-    async fn next(&mut self) -> DeltaDiscoveryResponse {
-        tokio::time::timeout(LIMIT, self.responses.message())
-            .await
-            .expect("a response in time")
-            .unwrap()
-            .unwrap()
-    }
-
-    fn acknowledge(&self, response: &DeltaDiscoveryResponse) {
-        let request = DeltaDiscoveryRequest {
-            type_url: response.type_url.clone(),
-            response_nonce: response.nonce.clone(),
-            ..Default::default()
-        };
-        self.requests.send(request).unwrap();
-    }
-
-    /// Takes everything up to the baseline.
-    async fn synchronise(&mut self) {
-        loop {
-            let response = self.next().await;
-            self.acknowledge(&response);
-            if response.type_url == BASELINE_TYPE {
-                return;
-            }
-        }
-    }
 }
 
 #[tokio::test]

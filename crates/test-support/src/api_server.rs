@@ -18,6 +18,9 @@ pub struct ApiServer {
     folder: tempfile::TempDir,
     bin: PathBuf,
     url: String,
+    etcd_url: String,
+    /// How the API server was started.
+    arguments: Vec<String>,
     /// First to end first.
     children: Vec<Child>,
 }
@@ -81,7 +84,8 @@ impl ApiServer {
             keep(&bin.join("kube-apiserver"), &apiserver, &folder.path().join("apiserver.log"))?,
             keep(&bin.join("etcd"), &etcd, &folder.path().join("etcd.log"))?,
         ];
-        let server = Self { folder, bin, url: format!("https://127.0.0.1:{port}"), children };
+        let url = format!("https://127.0.0.1:{port}");
+        let server = Self { folder, bin, url, etcd_url: client, arguments: apiserver.into(), children };
         std::fs::write(server.kubeconfig_path(), server.kubeconfig())?;
         server.wait_until_ready()?;
         Ok(server)
@@ -109,6 +113,33 @@ current-context: x
     /// Where it listens.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Where its etcd answers HTTP.
+    pub fn etcd_url(&self) -> &str {
+        &self.etcd_url
+    }
+
+    /// Kills the API server; etcd goes on.
+    pub fn stop(&mut self) {
+        end(&mut self.children[0]);
+    }
+
+    /// Starts the API server again where it was, and waits until it is ready.
+    ///
+    /// # Panics
+    /// It does not start.
+    pub fn restart(&mut self) {
+        self.stop();
+        let log = self.folder.path().join("apiserver.log");
+        let started = keep(&self.bin.join("kube-apiserver"), &self.arguments, &log);
+        let ready = started.and_then(|child| {
+            self.children[0] = child;
+            self.wait_until_ready()
+        });
+        if let Err(error) = ready {
+            panic!("the API server does not start again: {error}");
+        }
     }
 
     /// Runs kubectl as its administrator, with `input` on standard input; what it printed.
@@ -155,12 +186,14 @@ current-context: x
 
 impl Drop for ApiServer {
     fn drop(&mut self) {
-        for child in &mut self.children {
-            drop(child.stdin.take());
-            // It has ended, or it never began.
-            let _ = child.wait();
-        }
+        self.children.iter_mut().for_each(end);
     }
+}
+
+fn end(child: &mut Child) {
+    drop(child.stdin.take());
+    // It has ended, or it never began.
+    let _ = child.wait();
 }
 
 fn keep(program: &Path, arguments: &[String], log: &Path) -> std::io::Result<Child> {

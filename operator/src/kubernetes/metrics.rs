@@ -1,10 +1,14 @@
-//! Metrics of the Kubernetes source.
+//! Metrics of the Kubernetes source, and of the election.
 
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use sallyport_api::Kind;
+use tokio::sync::watch;
 
 use crate::metrics::KindLabel;
 
@@ -30,4 +34,22 @@ impl WatchMetrics {
     pub(crate) fn lost(&self, kind: Kind) {
         self.lost.get_or_create(&KindLabel { kind: kind.as_str() }).inc();
     }
+}
+
+/// Whether this replica writes, asked when metrics are.
+#[derive(Debug)]
+struct Leading(watch::Receiver<bool>);
+
+impl Collector for Leading {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let gauge = ConstGauge::new(i64::from(*self.0.borrow()));
+        let help = "Whether this replica writes: 1, it holds the lease";
+        let metric =
+            encoder.encode_descriptor("sallyport_operator_leader", help, None, gauge.metric_type())?;
+        gauge.encode(metric)
+    }
+}
+
+pub(crate) fn register_leader(registry: &mut Registry, leader: watch::Receiver<bool>) {
+    registry.register_collector(Box::new(Leading(leader)));
 }
