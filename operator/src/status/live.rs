@@ -65,7 +65,14 @@ impl Live {
 
     fn operator(&self, more: &[&str]) -> Operator {
         let tls_dir = format!("--tls-dir={}", self.folder.path().display());
-        let ours = ["operator", "--kubernetes", "--listen=127.0.0.1:0", "--admin=127.0.0.1:0", &tls_dir];
+        let ours = [
+            "operator",
+            "--kubernetes",
+            "--listen=127.0.0.1:0",
+            "--admin=127.0.0.1:0",
+            "--webhook=127.0.0.1:0",
+            &tls_dir,
+        ];
         let command = <Args as clap::Args>::augment_args(clap::Command::new("operator"));
         let namespace = format!("--namespace={NAMESPACE}");
         let flags = ours.iter().chain(more).copied().chain([namespace.as_str()]);
@@ -136,7 +143,7 @@ impl Live {
     }
 
     /// Requests that changed something, as the API server counts them; a Lease's renewal is none.
-    async fn writes(&self) -> f64 {
+    async fn writes(&self) -> Vec<String> {
         let request = axum::http::Request::get("/metrics").body(Vec::new()).unwrap();
         let text = self.client.request_text(request).await.unwrap();
         let is_write = |line: &&str| {
@@ -146,8 +153,14 @@ impl Live {
                 && !line.contains("resource=\"leases\"")
                 && !line.contains("resource=\"subjectaccessreviews\"")
         };
-        text.lines().filter(is_write).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        text.lines().filter(is_write).map(ToString::to_string).collect()
     }
+}
+
+/// Past, and within the retention.
+fn an_hour_ago() -> String {
+    let hour = k8s_openapi::jiff::SignedDuration::from_hours(1);
+    (k8s_openapi::jiff::Timestamp::now() - hour).to_string()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -162,7 +175,7 @@ async fn statuses_appear_events_come_once_and_a_settled_cluster_sees_no_write() 
     live.phase("lost", "Rejected").await;
     live.patch_session("s", json!({"revoked": true})).await;
     live.phase("s", "Revoked").await;
-    live.patch_session("s", json!({"revoked": false, "expiresAt": "2020-01-01T00:00:00Z"})).await;
+    live.patch_session("s", json!({"revoked": false, "expiresAt": an_hour_ago()})).await;
     live.phase("s", "Expired").await;
     let servers: Api<MCPServer> = live.ours();
     let status = servers.get("pay").await.unwrap().status.unwrap();
@@ -215,8 +228,7 @@ async fn a_session_past_its_retention_is_deleted_and_no_other() {
         live.make_session(name, "pay").await;
     }
     live.patch_session("over", json!({"expiresAt": "2020-01-01T00:00:00Z"})).await;
-    let end = k8s_openapi::jiff::Timestamp::now() - k8s_openapi::jiff::SignedDuration::from_hours(1);
-    live.patch_session("ended", json!({"expiresAt": end.to_string()})).await;
+    live.patch_session("ended", json!({"expiresAt": an_hour_ago()})).await;
     let operator = live.operator(&["--session-retention=2h"]);
     let sessions: Api<MCPAgentSession> = live.ours();
     let began = Instant::now();
@@ -226,7 +238,7 @@ async fn a_session_past_its_retention_is_deleted_and_no_other() {
     }
     live.phase("ended", "Expired").await;
     let left = sessions.list(&ListParams::default()).await.unwrap();
-    assert_eq!(left.iter().map(ResourceExt::name_any).collect::<Vec<_>>(), ["endless", "ended"]);
+    assert_eq!(left.iter().map(ResourceExt::name_any).collect::<Vec<_>>(), ["ended", "endless"]);
     let grants: Api<MCPAccessGrant> = live.ours();
     assert!(grants.list(&ListParams::default()).await.unwrap().items.is_empty());
     operator.stop().await;
