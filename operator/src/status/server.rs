@@ -1,7 +1,7 @@
 //! The status of a server.
 
 use k8s_openapi::jiff::Timestamp;
-use sallyport_api::v1alpha1::{MCPServer, MCPServerStatus, RolloutStrategy};
+use sallyport_api::v1alpha1::{MCPServer, MCPServerStatus};
 use sallyport_api::words::{condition, reason, server_phase};
 use sallyport_resolve::{Problem, Severity};
 
@@ -34,8 +34,9 @@ impl ServerFacts<'_> {
         !self.server.spec.gateway.as_ref().is_some_and(|gateway| gateway.enabled)
     }
 
+    /// A canary runs, or is to: where the newest template is promoted, the strategy alone asks for none.
     fn has_canary(&self) -> bool {
-        self.server.spec.rollout.as_ref().is_some_and(|rollout| rollout.strategy == RolloutStrategy::Canary)
+        self.rollout.canary.is_some()
     }
 
     fn error(&self) -> Option<&Problem> {

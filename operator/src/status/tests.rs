@@ -267,6 +267,7 @@ fn server_cases() -> Vec<Case> {
     let with = |deployment| Workload { deployment: Some(deployment), ..ready() };
     let direct = || server(json!({"gateway": {"enabled": false}}));
     let canary = || server(json!({"replicas": 4, "rollout": {"strategy": "Canary", "canaryReplicas": 1}}));
+    let on_trial = Revisions { stable: Some(1), canary: Some(2), rejected: None };
     let no_address = IngressState { has_address: false, has_rules: true };
     let waiting = Workload { ingress: Some(no_address), ..ready() };
     let error = |reason| vec![problem(Severity::Error, reason)];
@@ -304,9 +305,11 @@ fn server_cases() -> Vec<Case> {
             workload: Workload { failure: Some("Deployment: forbidden".into()), ..ready() },
             ..Case::new("objects cannot be applied")
         },
-        Case { server: canary(), ..Case::new("the canary is missing") },
+        Case { server: canary(), ..Case::new("a canary is not needed now") },
+        Case { server: canary(), rollout: on_trial, ..Case::new("the canary is missing") },
         Case {
             server: canary(),
+            rollout: on_trial,
             workload: Workload { canary: Some(running(1, 1, 1)), ..ready() },
             reach: reach(4, &[], &[]),
             ..Case::new("with a canary")
