@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use crate::client::ApiArgs;
 use crate::doctor::DoctorArgs;
 use crate::install::InstallArgs;
+use crate::rollout::RolloutArgs;
 use crate::up::UpArgs;
 
 /// Governed MCP on Envoy.
@@ -68,6 +69,11 @@ pub(crate) enum PolicyCommand {
 pub(crate) enum ServerCommand {
     /// Lists them.
     List(ApiArgs),
+    /// Makes the canary's revision the stable one, with the rights of your kubeconfig.
+    Promote(RolloutArgs),
+    /// Gives up the canary's revision, or without a canary the stable one for the one before, with the rights of your
+    /// kubeconfig.
+    Rollback(RolloutArgs),
 }
 
 /// An object by `namespace/name`.

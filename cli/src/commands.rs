@@ -12,7 +12,8 @@ use crate::args::{
     Command, EventsArgs, ExplainArgs, GrantCommand, Named, PolicyCommand, ServerCommand, SessionCommand,
 };
 use crate::client::{ApiArgs, Client};
-use crate::{check, doctor, install, up};
+use crate::rollout::Wish;
+use crate::{check, doctor, install, rollout, up};
 
 /// A call that would be denied.
 const DENIED: u8 = 2;
@@ -35,6 +36,8 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Doctor(args) => return doctor::run(args).await,
         Command::Policy(PolicyCommand::Check { path }) => return check::run(&path),
         Command::Server(ServerCommand::List(args)) => servers(&args).await?,
+        Command::Server(ServerCommand::Promote(args)) => return rollout::run(Wish::Promote, &args).await,
+        Command::Server(ServerCommand::Rollback(args)) => return rollout::run(Wish::RollBack, &args).await,
         Command::Grant(command) => return grant(command).await,
         Command::Session(command) => return session(command).await,
         Command::Events(args) => events(&args).await?,
@@ -148,7 +151,8 @@ fn enforced(answer: &Value) -> (String, bool) {
     )
 }
 
-fn object(name: &str) -> anyhow::Result<(&str, &str)> {
+/// Namespace and name of an object.
+pub(crate) fn object(name: &str) -> anyhow::Result<(&str, &str)> {
     let parts = name.split_once('/').filter(|(namespace, name)| !namespace.is_empty() && !name.is_empty());
     let parts = parts.filter(|(_, name)| !name.contains('/'));
     parts.with_context(|| format!("`{name}` names no object; write namespace/name"))

@@ -6,6 +6,7 @@ mod client;
 mod commands;
 mod doctor;
 mod install;
+mod rollout;
 mod up;
 
 use std::process::ExitCode;
