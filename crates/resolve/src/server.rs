@@ -138,7 +138,7 @@ fn canary(spec: &v1::MCPServerSpec, problems: &mut Vec<Problem>) {
     let Some(canary) = rollout.and_then(|rollout| rollout.canary_replicas) else { return };
     if canary >= spec.replicas {
         let message = format!(
-            "is {canary} of {} replicas, which leaves none for the promoted version; one is kept all the same, so raise spec.replicas",
+            "is {canary} of {} replicas, which would leave none for the promoted version, so fewer run the new one; raise spec.replicas",
             spec.replicas
         );
         problems.push(Problem::warning("spec.rollout.canaryReplicas", "CanaryTooLarge", message));

@@ -49,8 +49,14 @@ pub enum Unreadable {
     #[error("is about `{0}`, which is not judged here")]
     Kind(String),
     /// The object has another form than its schema allows.
-    #[error("holds an object that does not fit its kind: {0}")]
-    Object(#[source] serde_json::Error),
+    #[error("holds an object that does not fit its kind: {cause}")]
+    Object {
+        /// The request.
+        uid: String,
+        /// Why not.
+        #[source]
+        cause: serde_json::Error,
+    },
 }
 
 #[derive(Debug, Deserialize)]
@@ -88,8 +94,8 @@ impl Request {
         if request.kind.kind != kind.as_str() {
             return Err(Unreadable::Kind(request.kind.kind));
         }
-        let object =
-            request.object.map(|value| typed(kind, value)).transpose().map_err(Unreadable::Object)?;
+        let object = request.object.map(|value| typed(kind, value)).transpose();
+        let object = object.map_err(|cause| Unreadable::Object { uid: request.uid.clone(), cause })?;
         // What is older than today's types counts as changed in everything.
         let old = request.old_object.and_then(|value| typed(kind, value).ok());
         let generated = || object.as_ref().map(|object| object.id().1).unwrap_or_default();

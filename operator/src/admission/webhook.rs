@@ -24,7 +24,7 @@ use crate::render::{GatewayFiles, Settings};
 
 use super::ask::{Ask, KubeAsk, gather};
 use super::findings::Findings;
-use super::request::Request;
+use super::request::{Request, Unreadable};
 use super::review::{Denial, Rules, Verdict, World, decide, examine};
 
 /// Less than the `timeoutSeconds` of the webhook, so that the answer says what the matter is.
@@ -126,6 +126,12 @@ pub async fn serve(
 async fn answer(webhook: &Webhook, kind: Kind, body: &[u8]) -> (StatusCode, Json<Value>) {
     let request = match Request::read(kind, body) {
         Ok(request) => request,
+        // The schema lets it pass, and nobody could read it.
+        Err(Unreadable::Object { uid, cause }) => {
+            let message = format!("cannot be read: {cause}");
+            let denial = Some(Denial::Refused(vec![Problem::error("spec", "Unreadable", message)]));
+            return (StatusCode::OK, Json(response(&uid, &Verdict { denial, warnings: Vec::new() })));
+        }
         Err(error) => {
             tracing::warn!(%error, kind = kind.as_str(), "admission review cannot be read");
             return (StatusCode::BAD_REQUEST, Json(json!({ "message": error.to_string() })));
