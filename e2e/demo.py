@@ -41,7 +41,7 @@ def everything(demo):
 def record(demo):
     until(lambda: demo.events(reason="session_revoked", tool_name="get-sum"), what="the last event")
     until(lambda: any(event["payload"].get("cut") for event in demo.events()), what="the event of the cut")
-    walk.record(demo, 16)
+    walk.record(demo, 24)
 
 
 def what_next(demo):

@@ -132,9 +132,10 @@ async fn an_api_server_that_does_not_answer_holds_a_request_no_longer_than_its_d
 #[tokio::test]
 async fn who_may_read_all_secrets_is_asked_once() {
     let names: Vec<Value> = (0..40).map(|i| format!("key-{i}").into()).collect();
-    let spec =
-        server(json!({ "imagePullSecrets": names[..16], "secretEnvVars": names[16..].iter().map(|name|
-        json!({ "name": "A", "secretKeyRef": { "name": name, "key": "k" } })).collect::<Vec<_>>() }));
+    let spec = server(
+        json!({ "imagePullSecrets": names[..16], "secretEnvVars": names[16..].iter().enumerate().map(|(at, name)|
+        json!({ "name": format!("KEY_{at}"), "secretKeyRef": { "name": name, "key": "k" } })).collect::<Vec<_>>() }),
+    );
     let ask = says(&[("`get` on secrets", Answer::Yes)]);
     let response = asked(ask.clone(), review("MCPServer", "CREATE", Some(&spec), None)).await;
     assert_eq!((&response["allowed"], ask.asked.load(Ordering::SeqCst)), (&json!(true), 1));

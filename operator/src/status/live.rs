@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Args;
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(180);
 const NAMESPACE: &str = "live";
 
 struct Live {
