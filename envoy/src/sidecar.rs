@@ -25,6 +25,8 @@ pub const AUTHORITY_KEY: &str = "ca.pem";
 pub const ADMIN_PORT: u16 = 9901;
 /// Port of `GET /drain` and `GET /metrics`.
 pub const LIFECYCLE_PORT: u16 = 15021;
+/// Ports of the pod that are the gateway's own, whichever one it listens on for MCP.
+pub const PORTS: [u16; 2] = [ADMIN_PORT, LIFECYCLE_PORT];
 
 /// Keys of the files that tell Envoy where the token and the authorities lie.
 const TOKEN_SECRET_KEY: &str = "token.json";

@@ -14,4 +14,4 @@ pub use access::{Resolved, resolve_grant, resolve_session, server_of};
 pub use exposure::{Exposure, Upstream, exposure};
 pub use place::{Place, collision, place, public_path};
 pub use problem::{Problem, Severity};
-pub use server::{Settings, resolve_server};
+pub use server::{Settings, object_id, resolve_server};

@@ -29,8 +29,8 @@ pub(crate) fn side_effect(effect: v1::SideEffect) -> policy::SideEffect {
     }
 }
 
-/// Name and namespace of an object.
-pub(crate) fn object_id(metadata: &kube::core::ObjectMeta) -> policy::ObjectId {
+/// Namespace and name of an object; what has no namespace is in `default`.
+pub fn object_id(metadata: &kube::core::ObjectMeta) -> policy::ObjectId {
     let namespace = metadata.namespace.clone().unwrap_or_else(|| "default".into());
     policy::ObjectId::new(namespace, metadata.name.clone().unwrap_or_default())
 }

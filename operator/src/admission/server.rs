@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use sallyport_api::v1alpha1::{MCPServer, MCPServerSpec};
-use sallyport_policy::ObjectId;
-use sallyport_resolve::{Problem, Settings, Severity, Upstream, collision, exposure, place, resolve_server};
+use sallyport_envoy::sidecar;
+use sallyport_resolve::{
+    Problem, Settings, Severity, Upstream, collision, exposure, object_id, place, resolve_server,
+};
 
 use crate::render::check;
 
@@ -16,8 +18,6 @@ use super::review::{Rules, World};
 
 /// More Secrets than this in one server would cost more to judge than one request may.
 const MOST_SECRETS: usize = 64;
-/// Ports of the gateway in the pod: Envoy's administration, and its drain.
-const GATEWAY_PORTS: [u16; 2] = [9901, 15021];
 
 /// A server that is made or changed. What was there already needs no right, and is a warning at most.
 pub(super) fn examine(
@@ -70,18 +70,13 @@ fn problems(server: &MCPServer, rules: &Rules<'_>, world: &dyn World) -> Vec<Pro
 
 /// The place is another's.
 fn taken(server: &MCPServer, world: &dyn World) -> Option<Problem> {
-    let (own, own_place) = (id_of(server), place(server));
+    let (own, own_place) = (object_id(&server.metadata), place(server));
     let is_in_the_way = |other: &&std::sync::Arc<MCPServer>| {
-        let id = id_of(other);
+        let id = object_id(&other.metadata);
         id != own && place(other).excludes(id.namespace == own.namespace, &own_place)
     };
     let servers = world.servers();
-    servers.iter().find(is_in_the_way).map(|other| collision(server, &own_place, &id_of(other)))
-}
-
-fn id_of(server: &MCPServer) -> ObjectId {
-    let namespace = server.metadata.namespace.as_deref().unwrap_or("default");
-    ObjectId::new(namespace, server.metadata.name.as_deref().unwrap_or_default())
+    servers.iter().find(is_in_the_way).map(|other| collision(server, &own_place, &object_id(&other.metadata)))
 }
 
 fn is_in_pod(upstream: &Upstream) -> bool {
@@ -92,7 +87,7 @@ fn is_in_pod(upstream: &Upstream) -> bool {
 /// Behind these ports of the pod is the gateway itself.
 fn reserved(server: &MCPServer, upstream: &Upstream) -> Option<Problem> {
     let own = server.spec.gateway.as_ref().and_then(|gateway| u16::try_from(gateway.port).ok());
-    let is_reserved = GATEWAY_PORTS.contains(&upstream.port) || own == Some(upstream.port);
+    let is_reserved = sidecar::PORTS.contains(&upstream.port) || own == Some(upstream.port);
     (is_in_pod(upstream) && is_reserved).then(|| {
         let message = format!("leads to port {} of the pod, which is the gateway's own", upstream.port);
         Problem::error("spec.gateway.upstreamURL", "ReservedPort", message)

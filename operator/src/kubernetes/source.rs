@@ -11,13 +11,12 @@ use std::time::Instant;
 use futures::{StreamExt, TryStreamExt};
 use kube::Client;
 use kube::api::{Api, ApiResource, DynamicObject};
-use kube::core::ObjectMeta;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use sallyport_api::v1alpha1::{MCPAccessGrant, MCPAgentSession, MCPServer};
 use sallyport_api::{Kind, Unfit, load_stored};
 use sallyport_policy::ObjectId;
-use sallyport_resolve::{Problem, Severity};
+use sallyport_resolve::{Problem, Severity, object_id};
 use tokio::sync::mpsc;
 
 use super::backoff::Patience;
@@ -63,12 +62,12 @@ pub(crate) async fn follow(client: Client, kind: Kind, notes: mpsc::Sender<Note>
                 continue;
             }
             Event::InitApply(object) => {
-                listed.insert(id_of(&object.metadata));
+                listed.insert(object_id(&object.metadata));
                 Note::Delta(read(kind, object), arrived)
             }
             Event::InitDone => Note::Listed(kind, std::mem::take(&mut listed)),
             Event::Apply(object) => Note::Delta(read(kind, object), arrived),
-            Event::Delete(object) => Note::Delta(Delta::Remove((kind, id_of(&object.metadata))), arrived),
+            Event::Delete(object) => Note::Delta(Delta::Remove((kind, object_id(&object.metadata))), arrived),
         };
         if notes.send(note).await.is_err() {
             return;
@@ -84,11 +83,6 @@ fn resource(kind: Kind) -> ApiResource {
     }
 }
 
-fn id_of(metadata: &ObjectMeta) -> ObjectId {
-    let part = |part: &Option<String>| part.clone().unwrap_or_default();
-    ObjectId::new(part(&metadata.namespace), part(&metadata.name))
-}
-
 /// An object as it came, without what nobody here needs.
 fn read(kind: Kind, object: DynamicObject) -> Delta {
     let DynamicObject { mut metadata, data, .. } = object;
@@ -96,7 +90,7 @@ fn read(kind: Kind, object: DynamicObject) -> Delta {
     if let Some(annotations) = &mut metadata.annotations {
         annotations.remove(LAST_APPLIED);
     }
-    let key = (kind, id_of(&metadata));
+    let key = (kind, object_id(&metadata));
     match load_stored(kind, metadata, data) {
         Ok(object) => Delta::Upsert(object, None),
         Err(unfit) => {

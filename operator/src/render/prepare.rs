@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use sallyport_api::v1alpha1::{MCPServer, MCPServerSpec, RolloutConfig, RolloutStrategy};
-use sallyport_envoy::sidecar::{ADMIN_PORT, LIFECYCLE_PORT};
+use sallyport_envoy::sidecar;
 use sallyport_resolve::{Problem, Severity};
 
 use super::place::{Place, place};
@@ -170,7 +170,7 @@ fn check_ports(spec: &MCPServerSpec, problems: &mut Vec<Problem>) {
         problems.push(error("spec.gateway.port", "PortCollision", message));
     }
     for (path, port) in [("spec.port", spec.port), ("spec.gateway.port", gateway.port)] {
-        if [ADMIN_PORT, LIFECYCLE_PORT].map(i32::from).contains(&port) {
+        if sidecar::PORTS.map(i32::from).contains(&port) {
             let message = format!("is {port}, which the gateway needs for itself; choose another");
             problems.push(error(path, "PortCollision", message));
         }

@@ -13,7 +13,7 @@ use sallyport_operator_index::{Index, Key};
 use sallyport_operator_xds::{self as xds, Obstacle, Progress};
 use sallyport_policy::ObjectId;
 use sallyport_policy_proto::{resource, v1};
-use sallyport_resolve::Problem;
+use sallyport_resolve::{Problem, object_id};
 
 use super::decide::{Seen, SeenServer, Subject};
 use super::reach::{Laggard, Reach};
@@ -143,9 +143,7 @@ impl Sessions for Cluster {
     }
 
     fn now(&self, of: &MCPAgentSession) -> Option<Arc<MCPAgentSession>> {
-        let part = |part: &Option<String>| part.clone().unwrap_or_default();
-        let id = ObjectId::new(part(&of.metadata.namespace), part(&of.metadata.name));
-        lock(&self.hub.index).session(&id).cloned()
+        lock(&self.hub.index).session(&object_id(&of.metadata)).cloned()
     }
 
     async fn delete(&self, session: &MCPAgentSession) -> Result<bool, String> {
