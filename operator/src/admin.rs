@@ -85,6 +85,7 @@ fn proxy_json(i: &Instance, server: Option<&str>, change: u64) -> Value {
         .collect();
     json!({
         "proxy": i.proxy, "node": i.node, "kind": if i.is_filter { "filter" } else { "envoy" }, "server": server,
+        "wireVersion": i.is_filter.then_some(i.wire_version),
         "connected": i.is_connected, "connectedAt": connected, "change": change,
         "acknowledgedGrants": i.grants, "acknowledgedSessions": i.sessions,
         "acknowledgedConfiguration": i.configuration,

@@ -11,7 +11,7 @@ use sallyport_operator_index::{Change, Encoded, Index, Key, Plan, ServerPlan};
 use sallyport_operator_ir::{Address, ProxyPlan};
 use sallyport_operator_xds::{World, render, types};
 use sallyport_policy::ObjectId;
-use sallyport_policy_proto::v1;
+use sallyport_policy_proto::{v1, wire};
 use sallyport_resolve::Problem;
 use tokio::sync::watch;
 
@@ -185,14 +185,16 @@ impl Control {
     }
 
     fn filter_config(&self, plan: &Plan) -> v1::FilterConfig {
-        v1::FilterConfig {
+        let mut config = v1::FilterConfig {
             servers: plan.servers.iter().map(v1::Server::from).collect(),
             xds_cluster: XDS_CLUSTER.into(),
             audit_cluster: AUDIT_CLUSTER.into(),
             proxy: self.common.proxy.clone(),
             digest_key: self.common.digest_key.clone(),
             ..v1::FilterConfig::default()
-        }
+        };
+        config.needs = wire::needed(&config);
+        config
     }
 
     fn proxy_plan(&self, plan: Plan, config: &v1::FilterConfig, port: Option<u16>) -> ProxyPlan {
@@ -204,6 +206,7 @@ impl Control {
             upstreams: plan.upstreams,
             module: self.common.module.clone(),
             filter_config: config.encode_to_vec(),
+            filter_needs: config.needs,
         }
     }
 }

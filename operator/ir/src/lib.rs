@@ -17,6 +17,8 @@ pub struct ProxyPlan {
     pub module: String,
     /// The filter's configuration, encoded.
     pub filter_config: Vec<u8>,
+    /// The oldest wire version of a filter that does what it says.
+    pub filter_needs: u32,
 }
 
 /// Host and port.

@@ -106,6 +106,11 @@ impl Connection {
         self.subscriptions.contains_key(types::SESSION)
     }
 
+    /// Whether it asked for grants or sessions, which only filters do.
+    pub fn asks_for_access(&self) -> bool {
+        [types::GRANT, types::SESSION].iter().any(|type_url| self.subscriptions.contains_key(type_url))
+    }
+
     /// Everything of a type up to this change was answered; what was refused of it is in [`Self::refused`].
     pub fn answered(&self, type_url: &str) -> u64 {
         self.subscriptions.get(type_url).map_or(0, |s| if s.pending.is_empty() { s.sent } else { s.answered })

@@ -18,6 +18,8 @@ pub struct Instance {
     pub node: String,
     /// It is a filter's: it enforces grants and sessions.
     pub is_filter: bool,
+    /// The wire version that the filter speaks.
+    pub wire_version: u32,
     /// False: it went a moment ago, and may still enforce what it held.
     pub is_connected: bool,
     /// Since when.
@@ -45,6 +47,7 @@ impl Instance {
             proxy,
             node: String::new(),
             is_filter: false,
+            wire_version: 1,
             is_connected: true,
             connected_at,
             grants: 0,

@@ -45,6 +45,7 @@ fn versioned(body: Any) -> (Any, String) {
 
 /// Brings Envoy's own resources of `world` to what `plan` says.
 pub fn apply(plan: &ProxyPlan, world: &mut World) {
+    world.set_needs(plan.filter_needs);
     let wanted: BTreeSet<&str> = plan.upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
     let all = world.all(types::CLUSTER).map(|(name, _)| name.to_string());
     let stale: Vec<String> = all.filter(|name| !wanted.contains(name.as_str())).collect();

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use envoy_types::pb::envoy::config::core::v3::node::UserAgentVersionType;
 use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_server::{
     AggregatedDiscoveryService, AggregatedDiscoveryServiceServer,
 };
@@ -11,6 +12,7 @@ use envoy_types::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
 };
 use futures::Stream;
+use sallyport_policy_proto::wire;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
@@ -138,6 +140,10 @@ async fn until(deadline: Option<Instant>) {
     }
 }
 
+fn unboxed<T, E>(result: Result<Box<T>, Box<E>>) -> Result<T, E> {
+    result.map(|response| *response).map_err(|status| *status)
+}
+
 type Responses<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 #[tonic::async_trait]
@@ -168,7 +174,7 @@ impl<A: Admit> AggregatedDiscoveryService for Service<A> {
             unanswered: None,
         };
         tokio::spawn(stream.run(request.into_inner(), self.ttl));
-        Ok(Response::new(Box::pin(ReceiverStream::new(queue).map(|response| Ok(*response)))))
+        Ok(Response::new(Box::pin(ReceiverStream::new(queue).map(unboxed))))
     }
 }
 
@@ -178,7 +184,7 @@ struct StreamTask {
     connection: Connection,
     instance: Instance,
     /// Boxed: there are thousands of streams, and each has room for many responses from its beginning.
-    responses: mpsc::Sender<Box<DeltaDiscoveryResponse>>,
+    responses: mpsc::Sender<Result<Box<DeltaDiscoveryResponse>, Box<Status>>>,
     /// Since when a filter owes an answer, and how many it had given then.
     unanswered: Option<(Instant, u64)>,
 }
@@ -229,14 +235,34 @@ impl StreamTask {
             };
             // Before the sending, lest an answer be counted first.
             self.report();
+            if let Some(too_old) = self.too_old().await {
+                let told = self.responses.send(Err(Box::new(too_old)));
+                // Whoever does not take it sees the end of the stream all the same.
+                let _ = timeout(UNANSWERED, told).await;
+                return "the filter is too old";
+            }
             for response in responses {
-                match timeout(UNANSWERED, self.responses.send(Box::new(response))).await {
+                match timeout(UNANSWERED, self.responses.send(Ok(Box::new(response)))).await {
                     Ok(Ok(())) => {}
                     Ok(Err(_)) => return "closed by the proxy",
                     Err(_) => return "not taken by the proxy",
                 }
             }
         }
+    }
+
+    /// Why this filter may not have what its target is served: it would overlook part of it.
+    async fn too_old(&self) -> Option<Status> {
+        let wire_version = self.instance.wire_version;
+        if !self.connection.asks_for_access() || wire_version >= wire::VERSION {
+            return None;
+        }
+        let needs = self.target.world.read(World::needs).await;
+        (wire_version < needs).then(|| {
+            Status::failed_precondition(format!(
+                "the filter speaks wire version {wire_version}, and its configuration needs {needs}; use the gateway image of the control plane's version"
+            ))
+        })
     }
 
     async fn look<T>(&mut self, step: impl FnOnce(&mut Connection, &World) -> T) -> T {
@@ -249,6 +275,11 @@ impl StreamTask {
             && self.instance.node.is_empty()
         {
             self.instance.node.clone_from(&node.id);
+            let version = match &node.user_agent_version_type {
+                Some(UserAgentVersionType::UserAgentVersion(version)) => version.as_str(),
+                Some(UserAgentVersionType::UserAgentBuildVersion(_)) | None => "",
+            };
+            self.instance.wire_version = wire::of_filter(&node.user_agent_name, version);
             tracing::info!(proxy = self.instance.proxy, node = node.id, "stream opened");
         }
         if let Some(error) = &request.error_detail {

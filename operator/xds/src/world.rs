@@ -49,9 +49,20 @@ pub struct World {
     /// Removals up to this change may be forgotten.
     forgotten: u64,
     seq: u64,
+    needs: u32,
 }
 
 impl World {
+    /// The oldest wire version of filters that may have it.
+    pub fn needs(&self) -> u32 {
+        self.needs
+    }
+
+    /// Sets [`World::needs`]; it is looked at whenever a filter says something or a resource changes.
+    pub fn set_needs(&mut self, needs: u32) {
+        self.needs = needs;
+    }
+
     /// Number of the last change.
     pub fn seq(&self) -> u64 {
         self.seq

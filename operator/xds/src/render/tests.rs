@@ -31,6 +31,7 @@ fn plan(routes: Vec<Route>, upstreams: Vec<Upstream>) -> ProxyPlan {
         max_body_bytes: 1 << 20,
         module: "/opt/sallyport/filter.wasm".into(),
         filter_config: vec![1, 2, 3],
+        filter_needs: 1,
     }
 }
 
