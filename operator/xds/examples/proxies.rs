@@ -11,9 +11,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use envoy_types::pb::envoy::config::core::v3::Node;
+use envoy_types::pb::envoy::config::core::v3::node::UserAgentVersionType;
 use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use sallyport_operator_xds::types;
+use sallyport_policy_proto::wire;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -49,7 +51,12 @@ fn now() -> f64 {
 
 fn subscribe(type_url: &str, name: Option<&str>) -> DeltaDiscoveryRequest {
     DeltaDiscoveryRequest {
-        node: name.map(|id| Node { id: id.into(), ..Node::default() }),
+        node: name.map(|id| Node {
+            id: id.into(),
+            user_agent_name: wire::FILTER.into(),
+            user_agent_version_type: Some(UserAgentVersionType::UserAgentVersion(wire::VERSION.to_string())),
+            ..Node::default()
+        }),
         type_url: type_url.into(),
         resource_names_subscribe: vec!["*".into()],
         ..DeltaDiscoveryRequest::default()
