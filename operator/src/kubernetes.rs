@@ -59,7 +59,7 @@ use taking::Taking;
 
 /// The Lease of the replica that writes.
 const LEASE: &str = "sallyport-operator";
-/// The Service that resolves to every replica that is ready.
+/// The Service that resolves to every replica.
 const PEERS: &str = "sallyport-operator-peers";
 /// Where a sidecar finds the filter's module.
 const MODULE: &str = "/opt/sallyport/filter.wasm";
