@@ -7,9 +7,6 @@ use sallyport_event_store::{ChainName, Finding, StoredEvent};
 
 use crate::check::Checked;
 
-/// Kinds of findings, in the order of their numbers, which begin at 1.
-const KINDS: [&str; 3] = ["audit.gap", "audit.dropped", "audit.broken"];
-
 /// A record.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Spooled {
@@ -35,6 +32,7 @@ pub(crate) struct Spooled {
 
 #[derive(Clone, PartialEq, Message)]
 struct SpooledFinding {
+    /// Place of its type in [`Finding::TYPES`], from 1.
     #[prost(uint32, tag = "1")]
     kind: u32,
     #[prost(uint64, tag = "2")]
@@ -47,7 +45,7 @@ impl Spooled {
     /// A checked batch that arrived at `nanos`.
     pub(crate) fn new(chain: &ChainName, checked: Checked, nanos: u64) -> Self {
         let findings = checked.findings.iter().map(|finding| {
-            let kind = KINDS.iter().zip(1..).find(|(kind, _)| **kind == finding.event_type);
+            let kind = Finding::TYPES.iter().zip(1..).find(|(kind, _)| **kind == finding.event_type);
             SpooledFinding { kind: kind.map_or(0, |(_, number)| number), from: finding.from, to: finding.to }
         });
         Self {
@@ -74,7 +72,7 @@ impl Spooled {
     pub(crate) fn into_stored(self) -> Result<(Vec<StoredEvent>, Vec<Finding>), prost::DecodeError> {
         let chain = self.chain();
         let findings = self.findings.iter().filter_map(|finding| {
-            let event_type = *KINDS.get(usize::try_from(finding.kind).ok()?.checked_sub(1)?)?;
+            let event_type = *Finding::TYPES.get(usize::try_from(finding.kind).ok()?.checked_sub(1)?)?;
             let (from, to, nanos) = (finding.from, finding.to, self.nanos);
             Some(Finding { chain: chain.clone(), event_type, from, to, nanos })
         });
@@ -99,7 +97,7 @@ mod tests {
         let stored = StoredEvent { chain: chain.clone(), hash: chain::hash(&bytes), bytes, event };
         let found = |event_type| Finding { chain: chain.clone(), event_type, from: 3, to: 8, nanos: 7 };
         let head = Head { seq: 9, hash: stored.hash };
-        let findings: Vec<_> = KINDS.into_iter().map(found).collect();
+        let findings: Vec<_> = Finding::TYPES.into_iter().map(found).collect();
         let checked =
             Checked { events: vec![stored.clone()], findings: findings.clone(), duplicates: 0, head };
         let bytes = Spooled::new(&chain, checked, 7).encode_to_vec();

@@ -4,36 +4,24 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params, params_from_iter};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::envelope::{decision, envelope, event_type, source, timestamp};
+use crate::envelope::{decision, envelope, event_type, finding_envelope, source, timestamp};
 use crate::model::{ChainHead, ChainName, Finding, StoredEvent};
+use crate::proof::{ChainedEvent, Depth, Position, Selection, Span, StoredCheckpoint};
 use crate::query::{Filter, Page, Stats, Summary};
 use crate::{EventSink, EventStore, StoreError};
+use schema::{check_schema, migrate};
 
-/// Version of the schema, in the file's `user_version`.
-const SCHEMA: i64 = 1;
-const CREATE: &str = "
-CREATE TABLE IF NOT EXISTS events (
-  id INTEGER PRIMARY KEY,
-  time INTEGER NOT NULL, proxy TEXT NOT NULL, worker INTEGER NOT NULL, epoch INTEGER NOT NULL, seq INTEGER NOT NULL,
-  source TEXT NOT NULL, event_type TEXT NOT NULL, trace_id TEXT, server TEXT, namespace TEXT, team_id TEXT,
-  cluster TEXT, human_id TEXT, agent_id TEXT, session_id TEXT, decision TEXT, reason TEXT, tool_name TEXT,
-  rpc_method TEXT, bytes BLOB, hash BLOB, envelope TEXT NOT NULL);
-CREATE UNIQUE INDEX IF NOT EXISTS events_chain ON events (proxy, worker, epoch, seq) WHERE bytes IS NOT NULL;
-CREATE INDEX IF NOT EXISTS events_server ON events (namespace, server, id);
-CREATE TABLE IF NOT EXISTS chains (
-  proxy TEXT NOT NULL, worker INTEGER NOT NULL, epoch INTEGER NOT NULL, seq INTEGER NOT NULL, hash BLOB NOT NULL,
-  PRIMARY KEY (proxy, worker, epoch)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS totals (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-";
-/// Rows removed at once when the store is too large or too old.
-const PRUNE_ROWS: u32 = 5000;
+mod proof;
+mod prune;
+mod schema;
+
 /// Requests that wait for the writer.
 const QUEUE: usize = 256;
 
@@ -49,6 +37,7 @@ pub struct Limits {
 enum Request {
     Append(Vec<StoredEvent>, Vec<Finding>, oneshot::Sender<Result<(), StoreError>>),
     Heads(oneshot::Sender<Result<Vec<ChainHead>, StoreError>>),
+    Checkpoint(StoredCheckpoint, oneshot::Sender<Result<(), StoreError>>),
 }
 
 /// The store. Writing needs [`Embedded::open`]; [`Embedded::reader`] only asks.
@@ -64,14 +53,13 @@ impl Embedded {
     /// # Errors
     /// It cannot be opened, or is not ours.
     pub fn open(path: &Path, limits: Limits) -> Result<Self, StoreError> {
-        let connection = Connection::open(path)?;
+        let mut connection = Connection::open(path)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
         connection.busy_timeout(Duration::from_secs(5))?;
         check_schema(path, &connection)?;
-        connection.execute_batch(CREATE)?;
-        connection.pragma_update(None, "user_version", SCHEMA)?;
+        migrate(&mut connection)?;
         let (writer, requests) = mpsc::channel(QUEUE);
         std::thread::Builder::new()
             .name("event-store".into())
@@ -83,6 +71,17 @@ impl Embedded {
     /// A store that only answers; another process writes the file, and may not have made it yet.
     pub fn reader(path: &Path) -> Self {
         Self { path: path.to_path_buf(), writer: None }
+    }
+
+    /// Has the writer's thread do something.
+    async fn tell<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Request + Send,
+    ) -> Result<T, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        let writer = self.writer.as_ref().ok_or(StoreError::Stopped)?;
+        writer.send(request(answer)).await.map_err(|_| StoreError::Stopped)?;
+        answered.await.map_err(|_| StoreError::Stopped)?
     }
 
     async fn ask<T: Send + 'static>(
@@ -100,28 +99,18 @@ impl Embedded {
     }
 }
 
-fn check_schema(path: &Path, connection: &Connection) -> Result<(), StoreError> {
-    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    if found > SCHEMA {
-        return Err(StoreError::Schema { path: path.display().to_string(), found, known: SCHEMA });
-    }
-    Ok(())
-}
-
 #[async_trait]
 impl EventSink for Embedded {
     async fn append(&self, events: Vec<StoredEvent>, findings: Vec<Finding>) -> Result<(), StoreError> {
-        let (answer, answered) = oneshot::channel();
-        let writer = self.writer.as_ref().ok_or(StoreError::Stopped)?;
-        writer.send(Request::Append(events, findings, answer)).await.map_err(|_| StoreError::Stopped)?;
-        answered.await.map_err(|_| StoreError::Stopped)?
+        self.tell(|answer| Request::Append(events, findings, answer)).await
     }
 
     async fn heads(&self) -> Result<Vec<ChainHead>, StoreError> {
-        let (answer, answered) = oneshot::channel();
-        let writer = self.writer.as_ref().ok_or(StoreError::Stopped)?;
-        writer.send(Request::Heads(answer)).await.map_err(|_| StoreError::Stopped)?;
-        answered.await.map_err(|_| StoreError::Stopped)?
+        self.tell(Request::Heads).await
+    }
+
+    async fn append_checkpoint(&self, checkpoint: StoredCheckpoint) -> Result<(), StoreError> {
+        self.tell(|answer| Request::Checkpoint(checkpoint, answer)).await
     }
 }
 
@@ -137,13 +126,16 @@ fn write(mut connection: Connection, mut requests: mpsc::Receiver<Request>, limi
                     // Nobody waits any more: fine.
                     let _ = answer.send(heads(&connection));
                 }
+                Request::Checkpoint(checkpoint, answer) => {
+                    let _ = answer.send(proof::append_checkpoint(&mut connection, &checkpoint));
+                }
             }
             next = requests.try_recv().ok();
         }
         if waiting.is_empty() {
             continue;
         }
-        let result = append_all(&mut connection, &waiting, limits);
+        let result = append_all(&mut connection, &waiting, limits, now());
         if let Err(error) = &result {
             tracing::error!(%error, "events could not be stored");
         }
@@ -158,7 +150,13 @@ fn write(mut connection: Connection, mut requests: mpsc::Receiver<Request>, limi
 
 type Waiting = (Vec<StoredEvent>, Vec<Finding>, oneshot::Sender<Result<(), StoreError>>);
 
-fn append_all(connection: &mut Connection, waiting: &[Waiting], limits: Limits) -> Result<(), StoreError> {
+/// `now` in nanoseconds since 1970.
+fn append_all(
+    connection: &mut Connection,
+    waiting: &[Waiting],
+    limits: Limits,
+    now: u64,
+) -> Result<(), StoreError> {
     let transaction = connection.transaction()?;
     let mut totals = Totals::new();
     for (events, findings, _) in waiting {
@@ -172,22 +170,26 @@ fn append_all(connection: &mut Connection, waiting: &[Waiting], limits: Limits) 
             }
         }
         let is_new = |chain: &ChainName, seq: u64| stood.get(chain).is_none_or(|head| seq > *head);
-        let mut last: BTreeMap<&ChainName, &StoredEvent> = BTreeMap::new();
+        let mut last: BTreeMap<&ChainName, (&StoredEvent, u64)> = BTreeMap::new();
         for event in events.iter().filter(|event| is_new(&event.chain, event.event.seq)) {
-            insert_event(&transaction, event, &mut totals)?;
-            let head = last.entry(&event.chain).or_insert(event);
+            let inserted = insert_event(&transaction, event, &mut totals)?;
+            let (head, count) = last.entry(&event.chain).or_insert((event, 0));
+            *count += inserted;
             if event.event.seq > head.event.seq {
                 *head = event;
             }
         }
-        for event in last.into_values() {
-            set_head(&transaction, event)?;
+        for (event, count) in last.into_values() {
+            set_head(&transaction, event, count, now)?;
         }
-        for finding in findings.iter().filter(|finding| is_new(&finding.chain, finding.to)) {
+        for finding in findings
+            .iter()
+            .filter(|finding| !finding.is_about_arrival() || is_new(&finding.chain, finding.to))
+        {
             insert_finding(&transaction, finding, &mut totals)?;
         }
     }
-    prune(&transaction, limits, &mut totals)?;
+    prune::prune(&transaction, limits, now, &mut totals)?;
     for (name, count) in totals {
         add(&transaction, name, count)?;
     }
@@ -203,11 +205,12 @@ fn note(totals: &mut Totals, name: &'static str, count: u64) {
     *total = total.saturating_add(count);
 }
 
+/// Answers with how many rows that made: one, or none where it was there.
 fn insert_event(
     connection: &Connection,
     stored: &StoredEvent,
     totals: &mut Totals,
-) -> Result<(), StoreError> {
+) -> Result<u64, StoreError> {
     let (event, chain) = (&stored.event, &stored.chain);
     let envelope = envelope(chain, &stored.hash, event).to_string();
     let mut insert = connection.prepare_cached(
@@ -246,7 +249,7 @@ fn insert_event(
             note(totals, decision, 1);
         }
     }
-    Ok(())
+    Ok(u64::try_from(inserted).unwrap_or(0))
 }
 
 /// The last stored sequence of a chain; 0: none.
@@ -257,31 +260,30 @@ fn head_of(connection: &Connection, chain: &ChainName) -> Result<u64, StoreError
     Ok(head.optional()?.map_or(0, unsigned))
 }
 
-/// Where a chain stands, after this event of it.
-fn set_head(connection: &Connection, stored: &StoredEvent) -> Result<(), StoreError> {
+/// Where a chain stands, after this event of it and as many as `count` that are new.
+fn set_head(connection: &Connection, stored: &StoredEvent, count: u64, now: u64) -> Result<(), StoreError> {
     let (event, chain) = (&stored.event, &stored.chain);
     let mut head = connection.prepare_cached(
-        "INSERT INTO chains (proxy, worker, epoch, seq, hash) VALUES (?1,?2,?3,?4,?5)
-         ON CONFLICT DO UPDATE SET seq = excluded.seq, hash = excluded.hash WHERE excluded.seq > seq",
+        "INSERT INTO chains (proxy, worker, epoch, seq, hash, count, time) VALUES (?1,?2,?3,?4,?5,?6,?7)
+         ON CONFLICT DO UPDATE SET seq = excluded.seq, hash = excluded.hash, count = count + excluded.count,
+           time = excluded.time WHERE excluded.seq > seq",
     )?;
-    head.execute(params![chain.proxy, chain.worker, signed(chain.epoch), signed(event.seq), stored.hash])?;
+    let (epoch, seq) = (signed(chain.epoch), signed(event.seq));
+    let values = params![chain.proxy, chain.worker, epoch, seq, stored.hash, signed(count), signed(now)];
+    head.execute(values)?;
     Ok(())
 }
 
 fn insert_finding(connection: &Connection, finding: &Finding, totals: &mut Totals) -> Result<(), StoreError> {
     let chain = &finding.chain;
-    let envelope = json!({
-        "timestamp": timestamp(finding.nanos), "source": "ingest", "event_type": finding.event_type,
-        "payload": { "chain": { "proxy": chain.proxy, "worker": chain.worker, "epoch": chain.epoch.to_string(),
-                                "from": finding.from, "to": finding.to } },
-    });
-    connection.execute(
-        "INSERT INTO events (time, proxy, worker, epoch, seq, source, event_type, envelope) VALUES (?1,?2,?3,?4,?5,'ingest',?6,?7)",
+    let envelope = finding_envelope(finding);
+    let inserted = connection.execute(
+        "INSERT OR IGNORE INTO events (time, proxy, worker, epoch, seq, source, event_type, envelope) VALUES (?1,?2,?3,?4,?5,'ingest',?6,?7)",
         params![signed(finding.nanos), chain.proxy, chain.worker, signed(chain.epoch), signed(finding.from), finding.event_type, envelope.to_string()],
     )?;
-    note(totals, "events", 1);
-    if finding.event_type != "audit.broken" {
-        note(totals, "missing", finding.to.saturating_sub(finding.from).saturating_add(1));
+    if inserted > 0 {
+        note(totals, "events", 1);
+        note(totals, "missing", finding.missing());
     }
     Ok(())
 }
@@ -294,44 +296,19 @@ fn add(connection: &Connection, name: &str, count: u64) -> Result<(), StoreError
     Ok(())
 }
 
-/// Removes the oldest rows where the store is beyond its bounds. Where a chain stands is kept, so that what was
-/// pruned is no gap.
-fn prune(connection: &Connection, limits: Limits, totals: &mut Totals) -> Result<(), StoreError> {
-    let value = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
-    let used =
-        value("page_size")?.saturating_mul(value("page_count")?.saturating_sub(value("freelist_count")?));
-    let removed = if used > i64::try_from(limits.max_bytes).unwrap_or(i64::MAX) {
-        // A tenth at most, so that a small store keeps what was just acknowledged.
-        let sql = "DELETE FROM events WHERE id IN (SELECT id FROM events ORDER BY id
-                   LIMIT min(?1, (SELECT 1 + (max(id) - min(id)) / 10 FROM events)))";
-        connection.execute(sql, [PRUNE_ROWS])?
-    } else {
-        // Rows stand in the order of their arrival, so both ends are found without a search; this runs at every commit.
-        let end = |order: &str| {
-            let sql = format!("SELECT time FROM events ORDER BY id {order} LIMIT 1");
-            connection.prepare_cached(&sql)?.query_row([], |row| row.get::<_, i64>(0)).optional()
-        };
-        let age = i64::try_from(limits.max_age.as_nanos()).unwrap_or(i64::MAX);
-        match (end("ASC")?, end("DESC")?) {
-            (Some(oldest), Some(newest)) if newest.saturating_sub(age) > oldest => {
-                let sql = "DELETE FROM events WHERE id IN (SELECT id FROM events ORDER BY id LIMIT ?1) AND time < ?2";
-                connection.execute(sql, params![PRUNE_ROWS, newest.saturating_sub(age)])?
-            }
-            _ => 0,
-        }
-    };
-    if removed > 0 {
-        note(totals, "pruned", u64::try_from(removed).unwrap_or(0));
-        connection.execute_batch("PRAGMA incremental_vacuum")?;
-    }
-    Ok(())
-}
-
 fn heads(connection: &Connection) -> Result<Vec<ChainHead>, StoreError> {
-    let mut select = connection.prepare("SELECT proxy, worker, epoch, seq, hash FROM chains")?;
+    let mut select = connection
+        .prepare("SELECT proxy, worker, epoch, seq, hash, count, floor, removed, time FROM chains")?;
     let rows = select.query_map([], |row| {
-        let name = ChainName { proxy: row.get(0)?, worker: row.get(1)?, epoch: unsigned(row.get(2)?) };
-        Ok(ChainHead { name, seq: unsigned(row.get(3)?), hash: row.get(4)? })
+        Ok(ChainHead {
+            name: ChainName { proxy: row.get(0)?, worker: row.get(1)?, epoch: unsigned(row.get(2)?) },
+            seq: unsigned(row.get(3)?),
+            hash: row.get(4)?,
+            count: unsigned(row.get(5)?),
+            floor: unsigned(row.get(6)?),
+            removed: unsigned(row.get(7)?),
+            nanos: unsigned(row.get(8)?),
+        })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
@@ -415,6 +392,27 @@ impl EventStore for Embedded {
         })
         .await
     }
+
+    async fn checkpoints(&self, after: u64, limit: u32) -> Result<Vec<StoredCheckpoint>, StoreError> {
+        self.ask(move |connection| proof::checkpoints(connection, after, limit)).await
+    }
+
+    async fn last_checkpoint(&self) -> Result<Option<StoredCheckpoint>, StoreError> {
+        self.ask(proof::last_checkpoint).await
+    }
+
+    async fn scan(
+        &self,
+        after: Option<Position>,
+        limit: u32,
+        depth: Depth,
+    ) -> Result<Vec<ChainedEvent>, StoreError> {
+        self.ask(move |connection| proof::scan(connection, after.as_ref(), limit, depth)).await
+    }
+
+    async fn spans(&self, selection: Selection) -> Result<Vec<Span>, StoreError> {
+        self.ask(move |connection| proof::spans(connection, &selection)).await
+    }
 }
 
 fn counts(connection: &Connection, column: &str) -> Result<Vec<(String, u64)>, StoreError> {
@@ -422,6 +420,12 @@ fn counts(connection: &Connection, column: &str) -> Result<Vec<(String, u64)>, S
     let mut select = connection.prepare(&sql)?;
     let rows = select.query_map([], |row| Ok((row.get(0)?, unsigned(row.get(1)?))))?;
     Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Nanoseconds since 1970.
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    u64::try_from(since.map_or(0, |since| since.as_nanos())).unwrap_or(u64::MAX)
 }
 
 /// SQLite's integers are signed; ours fit until the year 2262.

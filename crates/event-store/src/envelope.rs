@@ -4,7 +4,7 @@ use sallyport_audit_proto::event_id;
 use sallyport_audit_proto::v1::{AuditEvent, Phase};
 use serde_json::{Map, Value, json};
 
-use crate::model::ChainName;
+use crate::model::{ChainName, Finding};
 
 /// Type of events about requests.
 pub(crate) const REQUEST: &str = "mcp.request";
@@ -85,6 +85,17 @@ pub fn envelope(chain: &ChainName, hash: &[u8], event: &AuditEvent) -> Value {
         object.insert("trace_id".into(), event.trace_id.as_str().into());
     }
     envelope
+}
+
+/// The envelope of something that is wrong with a chain.
+pub fn finding_envelope(finding: &Finding) -> Value {
+    let chain = &finding.chain;
+    json!({
+        "timestamp": timestamp(finding.nanos), "source": "ingest", "event_type": finding.event_type,
+        "payload": { "reason": finding.reason(), "missing": finding.missing(),
+                     "chain": { "proxy": chain.proxy, "worker": chain.worker, "epoch": chain.epoch.to_string(),
+                                "from": finding.from, "to": finding.to } },
+    })
 }
 
 /// The payload of a proxy's event.

@@ -5,11 +5,13 @@
 mod embedded;
 mod envelope;
 mod model;
+mod proof;
 mod query;
 
 pub use embedded::{Embedded, Limits};
-pub use envelope::envelope;
+pub use envelope::{envelope, finding_envelope};
 pub use model::{ChainHead, ChainName, Finding, StoredEvent};
+pub use proof::{ChainedEvent, Depth, Position, Selection, Span, StoredCheckpoint};
 pub use query::{Filter, Page, Stats, Summary};
 
 use async_trait::async_trait;
@@ -48,6 +50,10 @@ pub trait EventSink: Send + Sync {
 
     /// Where each known chain stands.
     async fn heads(&self) -> Result<Vec<ChainHead>, StoreError>;
+
+    /// Stores a checkpoint; when this returns it is durable. One with a sequence that is stored is passed over. Those before
+    /// its `first` are removed, and the chains that it retires are forgotten.
+    async fn append_checkpoint(&self, checkpoint: StoredCheckpoint) -> Result<(), StoreError>;
 }
 
 /// Answers questions about events.
@@ -63,4 +69,19 @@ pub trait EventStore: Send + Sync {
     async fn event_types(&self) -> Result<Vec<(String, u64)>, StoreError>;
     /// The newest event's source, type and time.
     async fn summary(&self) -> Result<Summary, StoreError>;
+
+    /// Checkpoints after this sequence, ascending.
+    async fn checkpoints(&self, after: u64, limit: u32) -> Result<Vec<StoredCheckpoint>, StoreError>;
+    /// The last checkpoint.
+    async fn last_checkpoint(&self) -> Result<Option<StoredCheckpoint>, StoreError>;
+    /// Events after `after`, from the first on if there is none, in the order of [`Position`]: chain by chain, each by its
+    /// sequence. Findings have no place in a chain and are left out.
+    async fn scan(
+        &self,
+        after: Option<Position>,
+        limit: u32,
+        depth: Depth,
+    ) -> Result<Vec<ChainedEvent>, StoreError>;
+    /// Which part of which chains has events that are selected, in the order of chains.
+    async fn spans(&self, selection: Selection) -> Result<Vec<Span>, StoreError>;
 }

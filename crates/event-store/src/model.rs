@@ -14,7 +14,7 @@ pub struct ChainName {
 }
 
 /// Where a chain stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChainHead {
     /// The chain.
     pub name: ChainName,
@@ -22,6 +22,14 @@ pub struct ChainHead {
     pub seq: u64,
     /// That event's hash.
     pub hash: [u8; 32],
+    /// Events of it that were ever stored.
+    pub count: u64,
+    /// Last sequence that was removed for age or room, and with it all before; 0: none.
+    pub floor: u64,
+    /// Events of it that were removed so.
+    pub removed: u64,
+    /// When its last event was stored, nanoseconds since 1970; 0: not known.
+    pub nanos: u64,
 }
 
 /// An event as it arrived.
@@ -42,7 +50,14 @@ pub struct StoredEvent {
 pub struct Finding {
     /// The chain.
     pub chain: ChainName,
-    /// `audit.gap`, `audit.dropped` or `audit.broken`.
+    /// One of [`Finding::TYPES`]:
+    ///
+    /// - `audit.gap`: events are missing, nobody says why;
+    /// - `audit.dropped`: events are missing, as the proxy announced (its ring was full);
+    /// - `audit.broken`: an event does not name its predecessor;
+    /// - `audit.fork`: another event came for a place that is taken; it is not stored;
+    /// - `audit.lost`: the chain ended, and its proxy had made events that did not arrive: at least those from `from` to
+    ///   `to`, which may be none (`to` is before `from`); how many more is not known.
     pub event_type: &'static str,
     /// First sequence concerned.
     pub from: u64,
@@ -50,4 +65,34 @@ pub struct Finding {
     pub to: u64,
     /// When it was found, nanoseconds since 1970.
     pub nanos: u64,
+}
+
+impl Finding {
+    /// Every type; a spool numbers them by their place here, so new ones go to the end.
+    pub const TYPES: [&'static str; 5] =
+        ["audit.gap", "audit.dropped", "audit.broken", "audit.fork", "audit.lost"];
+
+    /// How many events are missing, as far as it is known.
+    pub fn missing(&self) -> u64 {
+        match self.event_type {
+            "audit.broken" | "audit.fork" => 0,
+            _ => self.to.saturating_add(1).saturating_sub(self.from),
+        }
+    }
+
+    /// Why.
+    pub fn reason(&self) -> &'static str {
+        match self.event_type {
+            "audit.dropped" => "ring_full",
+            "audit.broken" => "predecessor_altered",
+            "audit.fork" => "two_events_at_one_place",
+            "audit.lost" => "proxy_ended",
+            _ => "unknown",
+        }
+    }
+
+    /// Whether it was found as the event `to` arrived, so that a store which has that event has the finding too.
+    pub(crate) fn is_about_arrival(&self) -> bool {
+        !matches!(self.event_type, "audit.fork" | "audit.lost")
+    }
 }

@@ -1,4 +1,5 @@
 use sallyport_audit_proto::v1::AuditEvent;
+use serde_json::json;
 
 use super::*;
 
@@ -31,6 +32,7 @@ async fn what_is_too_old_beside_the_newest_goes_and_is_counted() {
     assert_eq!((stats.pruned, stats.events_total, stats.allowed), (1, 2, 3));
     let head = store.heads().await.expect("heads");
     assert_eq!((head.len(), head[0].seq), (1, 3), "what was pruned is no gap");
+    assert_eq!((head[0].count, head[0].floor, head[0].removed), (3, 1, 1), "and it is told");
 }
 
 #[tokio::test]
@@ -82,4 +84,120 @@ async fn another_programs_event_is_given_back_as_it_was_sent() {
     assert_eq!(event["payload"]["extra"], json!([1, 2]));
     assert_eq!(event["payload"]["chain"]["seq"], 1);
     assert_eq!(store.stats().await.expect("counts").denied, 1);
+}
+
+/// Event `seq` of a chain, as it would come.
+fn true_event(chain: &ChainName, seq: u64, server: &str) -> StoredEvent {
+    use prost::Message;
+    let event = AuditEvent {
+        seq,
+        server: server.into(),
+        time_unix_nanos: seq * 1_000_000_000,
+        allowed: true,
+        ..AuditEvent::default()
+    };
+    let bytes = event.encode_to_vec();
+    StoredEvent { chain: chain.clone(), hash: sallyport_audit_proto::chain::hash(&bytes), bytes, event }
+}
+
+#[tokio::test]
+async fn events_are_scanned_chain_by_chain_and_page_by_page() {
+    let (_folder, store) = open(Limits { max_bytes: u64::MAX, max_age: Duration::from_secs(DAY) });
+    let other = ChainName { proxy: "gateway".into(), worker: 0, epoch: 9 };
+    for seq in 1..=3 {
+        let events = vec![true_event(&chain(), seq, "payments"), true_event(&other, seq, "files")];
+        store.append(events, vec![]).await.expect("stored");
+    }
+    let (mut after, mut seen) = (None, vec![]);
+    loop {
+        let page = store.scan(after.clone(), 2, Depth::Columns).await.expect("a page");
+        let Some(last) = page.last() else { break };
+        after = Some(Position { chain: last.chain.clone(), seq: last.seq });
+        assert!(page.iter().all(|event| event.differs.is_none()), "{page:?}");
+        seen.extend(page.into_iter().map(|event| (event.chain.worker, event.seq)));
+    }
+    assert_eq!(seen, [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3)]);
+    let selection = Selection {
+        since: Some(2_000_000_000),
+        until: Some(3_000_000_000),
+        server: Some("payments".into()),
+        ..Selection::default()
+    };
+    let spans = store.spans(selection).await.expect("spans");
+    assert_eq!(spans, [Span { chain: chain(), first: 2, last: 2, events: 1 }]);
+}
+
+#[tokio::test]
+async fn a_column_that_says_something_else_than_the_event_is_named() {
+    let (folder, store) = open(Limits { max_bytes: u64::MAX, max_age: Duration::from_secs(DAY) });
+    let events = (1..=3).map(|seq| true_event(&chain(), seq, "payments")).collect();
+    store.append(events, vec![]).await.expect("stored");
+    let file = Connection::open(folder.path().join("events.db")).expect("opens");
+    file.execute("UPDATE events SET decision = 'deny' WHERE seq = 1", []).expect("altered");
+    file.execute("UPDATE events SET envelope = replace(envelope, 'allow', 'deny') WHERE seq = 3", [])
+        .expect("altered");
+    let differs = |depth| {
+        let store = store.clone();
+        async move {
+            let events = store.scan(None, 10, depth).await.expect("a page");
+            events.into_iter().map(|event| event.differs).collect::<Vec<_>>()
+        }
+    };
+    assert_eq!(differs(Depth::Columns).await, [Some("decision"), None, Some("envelope")]);
+    assert_eq!(differs(Depth::Chain).await, [None; 3]);
+}
+
+#[tokio::test]
+async fn checkpoints_are_kept_from_the_first_that_the_newest_names() {
+    let (_folder, store) = open(Limits { max_bytes: u64::MAX, max_age: Duration::from_secs(DAY) });
+    let checkpoint = |sequence, first| StoredCheckpoint {
+        sequence,
+        first,
+        nanos: sequence,
+        bytes: vec![1],
+        retired: vec![],
+    };
+    assert_eq!(store.last_checkpoint().await.expect("none"), None);
+    for (sequence, first) in [(1, 1), (2, 1), (2, 1), (3, 2)] {
+        store.append_checkpoint(checkpoint(sequence, first)).await.expect("stored");
+    }
+    let kept = store.checkpoints(0, 10).await.expect("checkpoints");
+    assert_eq!(kept, [checkpoint(2, 1), checkpoint(3, 2)]);
+    assert_eq!(store.last_checkpoint().await.expect("one"), Some(checkpoint(3, 2)));
+}
+
+#[tokio::test]
+async fn a_retired_chain_is_forgotten_only_when_all_of_it_was_removed() {
+    let (_folder, store) = open(Limits { max_bytes: u64::MAX, max_age: Duration::from_secs(DAY) });
+    store.append(vec![true_event(&chain(), 1, "a")], vec![]).await.expect("stored");
+    let retire =
+        |sequence| StoredCheckpoint { sequence, retired: vec![chain()], ..StoredCheckpoint::default() };
+    store.append_checkpoint(retire(1)).await.expect("stored");
+    assert_eq!(store.heads().await.expect("heads").len(), 1);
+    let other = ChainName { worker: 2, ..chain() };
+    let young = StoredEvent {
+        event: AuditEvent { seq: 1, time_unix_nanos: 2 * DAY * 1_000_000_000, ..AuditEvent::default() },
+        ..true_event(&other, 1, "a")
+    };
+    store.append(vec![young], vec![]).await.expect("stored");
+    store.append_checkpoint(retire(2)).await.expect("stored");
+    let heads = store.heads().await.expect("heads");
+    assert_eq!(heads.iter().map(|head| head.name.clone()).collect::<Vec<_>>(), [other]);
+}
+
+#[tokio::test]
+async fn the_end_of_a_chain_that_lost_events_is_stored_once() {
+    let (_folder, store) = open(Limits { max_bytes: u64::MAX, max_age: Duration::from_secs(DAY) });
+    let lost = Finding { chain: chain(), event_type: "audit.lost", from: 2, to: 4, nanos: 5 };
+    let none = Finding { chain: ChainName { worker: 9, ..chain() }, from: 1, to: 0, ..lost.clone() };
+    store.append(vec![event(1, 0)], vec![]).await.expect("stored");
+    for _ in 0..2 {
+        store.append(vec![], vec![lost.clone(), none.clone()]).await.expect("stored");
+    }
+    let stats = store.stats().await.expect("counts");
+    assert_eq!((stats.events_total, stats.missing), (3, 3));
+    let filter = Filter { event_type: Some("audit.lost".into()), ..Filter::default() };
+    let page = store.events(filter, 10, None).await.expect("a page");
+    assert_eq!(page.events[1]["payload"]["missing"], 3);
+    assert_eq!(page.events[1]["payload"]["reason"], "proxy_ended");
 }
