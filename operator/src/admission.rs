@@ -12,6 +12,7 @@
 mod access;
 mod ask;
 mod findings;
+mod metrics;
 mod request;
 mod review;
 mod server;
@@ -20,6 +21,7 @@ mod world;
 
 pub use ask::{Ask, KubeAsk};
 pub use findings::{Answer, Findings, Need, Question, Right};
+pub use metrics::AdmissionMetrics;
 pub use request::{Operation, Request, Unreadable};
 pub use review::{Denial, Rules, Verdict, World, decide, examine};
 pub(crate) use webhook::run;

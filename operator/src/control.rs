@@ -222,16 +222,11 @@ fn access(change: Change) -> Option<Access> {
 /// Brings a target's world to what its proxies must know.
 async fn teach(tracked: &Tracked, lesson: Lesson) {
     let change = |world: &mut World| {
-        let before = world.seq();
         for (key, encoded) in lesson.accesses {
             apply_access(world, &key, encoded);
         }
         if let Some(plan) = &lesson.plan {
             render::apply(plan, world);
-        }
-        // Before anyone can answer it.
-        if world.seq() != before {
-            tracked.underway.begin(world.seq());
         }
     };
     tracked.target.world.change(change).await;

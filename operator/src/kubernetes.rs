@@ -45,7 +45,7 @@ use crate::args::Args;
 use crate::certificates::Certificates;
 use crate::control::{Common, Control};
 use crate::enforcement::Enforcement;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, register_proxies};
 use crate::revisions::Revisions;
 use crate::targets::Targets;
 
@@ -119,6 +119,7 @@ pub(crate) async fn run_on(client: Client, args: Args, shutdown: CancellationTok
     let index = Arc::new(Mutex::new(Index::new(Settings { cluster: args.cluster_name.clone() })));
     let (targets, (applied, rung), (whole, complete)) =
         (Targets::per_server(), watch::channel(0), watch::channel(false));
+    register_proxies(&mut registry, targets.clone());
     let enforcement = Enforcement {
         targets: targets.clone(),
         index: index.clone(),

@@ -1,20 +1,19 @@
 //! Metrics of the control plane.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex};
+use std::collections::VecDeque;
 use std::time::Instant;
 
-use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
-use sallyport_operator_xds::{Target, Totals};
+use sallyport_operator_xds::{Standing, Target, Totals};
 use tokio_util::sync::CancellationToken;
-use tracing::Span;
 
-use crate::lock::lock;
+use crate::targets::Targets;
 
 /// Changes on their way; beyond it the oldest are not measured.
 const OUTSTANDING: usize = 4096;
@@ -31,35 +30,11 @@ pub(crate) struct Metrics {
     pub(crate) changes: Family<KindLabel, Counter>,
     pub(crate) problems: Gauge,
     connected: Gauge,
+    waiting: Gauge,
     sent: Counter,
     acknowledgements: Counter,
     refusals: Counter,
     propagation: Histogram,
-}
-
-/// A span for each change of a target that not every filter has answered, by its number; none are kept where nothing is
-/// traced.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Underway(Arc<Mutex<BTreeMap<u64, Span>>>);
-
-impl Underway {
-    /// A change begins its way to the filters, as part of the current span.
-    pub(crate) fn begin(&self, change: u64) {
-        let span = tracing::debug_span!("operator.propagate", change);
-        if span.is_disabled() {
-            return;
-        }
-        let mut underway = lock(&self.0);
-        underway.insert(change, span);
-        if underway.len() > OUTSTANDING {
-            underway.pop_first();
-        }
-    }
-
-    /// Every filter has answered the changes up to this one.
-    fn end(&self, change: u64) {
-        lock(&self.0).retain(|underway, _| *underway > change);
-    }
 }
 
 impl Metrics {
@@ -68,6 +43,7 @@ impl Metrics {
             changes: Family::default(),
             problems: Gauge::default(),
             connected: Gauge::default(),
+            waiting: Gauge::default(),
             sent: Counter::default(),
             acknowledgements: Counter::default(),
             refusals: Counter::default(),
@@ -84,6 +60,8 @@ impl Metrics {
             metrics.problems.clone(),
         );
         registry.register("sallyport_operator_streams", "Connected xDS streams", metrics.connected.clone());
+        let help = "Changes that some connected filter has not acknowledged";
+        registry.register("sallyport_operator_changes_unacknowledged", help, metrics.waiting.clone());
         registry.register("sallyport_operator_responses", "Responses sent to proxies", metrics.sent.clone());
         let help = "Responses acknowledged by proxies";
         registry.register("sallyport_operator_acknowledgements", help, metrics.acknowledgements.clone());
@@ -99,15 +77,9 @@ impl Metrics {
     }
 
     /// Follows what the proxies of one target do, and calls `answered` when they did something, until `end`.
-    pub(crate) async fn follow(
-        self,
-        target: Target,
-        underway: Underway,
-        answered: impl Fn(),
-        end: CancellationToken,
-    ) {
+    pub(crate) async fn follow(self, target: Target, answered: impl Fn(), end: CancellationToken) {
         let (outstanding, counted) = (VecDeque::new(), Totals::default());
-        let mut followed = Followed { metrics: self, target, underway, outstanding, counted, connected: 0 };
+        let mut followed = Followed { metrics: self, target, outstanding, counted, connected: 0, waiting: 0 };
         let (mut changes, mut answers) = (followed.target.world.bell(), followed.target.proxies.bell());
         loop {
             tokio::select! {
@@ -124,6 +96,7 @@ impl Metrics {
             followed.look();
         }
         followed.metrics.connected.dec_by(followed.connected);
+        followed.metrics.waiting.dec_by(followed.waiting);
     }
 }
 
@@ -132,11 +105,11 @@ impl Metrics {
 struct Followed {
     metrics: Metrics,
     target: Target,
-    underway: Underway,
     /// Changes that not every filter has answered, and since when.
     outstanding: VecDeque<(u64, Instant)>,
     counted: Totals,
     connected: i64,
+    waiting: i64,
 }
 
 impl Followed {
@@ -151,23 +124,62 @@ impl Followed {
         let Self { metrics, target, .. } = self;
         match target.proxies.answered() {
             Some(answered) => {
-                self.underway.end(answered);
+                target.world.underway().end(answered);
                 while let Some((_, began)) = self.outstanding.pop_front_if(|(seq, _)| *seq <= answered) {
                     metrics.propagation.observe(began.elapsed().as_secs_f64());
                 }
             }
             // Nobody to propagate to.
             None => {
-                self.underway.end(u64::MAX);
+                target.world.underway().end(u64::MAX);
                 self.outstanding.clear();
             }
         }
         let connected = i64::try_from(target.proxies.connected()).unwrap_or(i64::MAX);
         metrics.connected.inc_by(connected - std::mem::replace(&mut self.connected, connected));
+        let waiting = i64::try_from(self.outstanding.len()).unwrap_or(i64::MAX);
+        metrics.waiting.inc_by(waiting - std::mem::replace(&mut self.waiting, waiting));
         let totals = target.proxies.totals();
         let counted = std::mem::replace(&mut self.counted, totals);
         metrics.sent.inc_by(totals.sent.saturating_sub(counted.sent));
         metrics.acknowledgements.inc_by(totals.acknowledgements.saturating_sub(counted.acknowledgements));
         metrics.refusals.inc_by(totals.refusals.saturating_sub(counted.refusals));
     }
+}
+
+/// How proxies stand, counted when metrics are asked for.
+#[derive(Debug)]
+struct Standings(Targets);
+
+impl Collector for Standings {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let mut all = Standing::default();
+        for (_, tracked) in self.0.all() {
+            let newest = *tracked.target.world.bell().borrow();
+            let Standing { connected, configuration, grants, sessions } =
+                tracked.target.proxies.standing(newest);
+            all.connected += connected;
+            all.configuration += configuration;
+            all.grants += grants;
+            all.sessions += sessions;
+        }
+        let gauge = |count: usize| ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX));
+        let connected = gauge(all.connected);
+        let (name, help) = ("sallyport_operator_connected_proxies", "Connected proxies");
+        connected.encode(encoder.encode_descriptor(name, help, None, connected.metric_type())?)?;
+        let name = "sallyport_operator_acknowledged_proxies";
+        let help = "Connected proxies that have acknowledged the newest version of all there is of a type";
+        let mut metric = encoder.encode_descriptor(name, help, None, connected.metric_type())?;
+        let types =
+            [("configuration", all.configuration), ("grants", all.grants), ("sessions", all.sessions)];
+        for (kind, count) in types {
+            gauge(count).encode(metric.encode_family(&[("type", kind)])?)?;
+        }
+        Ok(())
+    }
+}
+
+/// Registers how the proxies of `targets` stand.
+pub(crate) fn register_proxies(registry: &mut Registry, targets: Targets) {
+    registry.register_collector(Box::new(Standings(targets)));
 }

@@ -22,7 +22,7 @@ use crate::control::{Common, Control, Delta};
 use crate::directory::{Directory, Dirty, Update};
 use crate::enforcement::Enforcement;
 use crate::lock::lock;
-use crate::metrics::Metrics;
+use crate::metrics::{self, Metrics};
 use crate::revisions::Revisions;
 use crate::targets::{Targets, Tracked};
 use crate::watch::Watch;
@@ -69,15 +69,16 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
     let tracked = Tracked::default();
     let index = Arc::new(Mutex::new(Index::new(Settings { cluster: args.cluster_name.clone() })));
     let targets = Targets::Single(tracked.clone());
+    metrics::register_proxies(&mut registry, targets.clone());
     let (applied, rung) = watch::channel(0);
     let enforcement =
         Enforcement { targets: targets.clone(), index: index.clone(), applied: rung, peers: None };
     let shared = Shared { enforcement, problems: Arc::default() };
     let readiness = Readiness::default();
-    let Tracked { target, underway, .. } = tracked;
+    let Tracked { target, .. } = tracked;
     let credentials = Credentials { tokens, proxy: args.proxy.clone(), target: target.clone() };
     let service = Service::new(credentials, args.ttl());
-    let following = metrics.clone().follow(target, underway, || {}, shutdown.clone());
+    let following = metrics.clone().follow(target, || {}, shutdown.clone());
     let admin = admin::serve(args.admin, shared.clone(), registry, readiness.clone(), shutdown.clone());
     let common = Common {
         listen: Address { host: args.gateway_listen.ip().to_string(), port: args.gateway_listen.port() },

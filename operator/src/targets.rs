@@ -9,7 +9,6 @@ use sallyport_policy::ObjectId;
 use tokio_util::sync::CancellationToken;
 
 use crate::lock::lock;
-use crate::metrics::Underway;
 
 /// The target of a server that is gone is kept for so long: a proxy that was just admitted to it may not have said a word yet.
 const KEPT: Duration = Duration::from_secs(60);
@@ -18,8 +17,6 @@ const KEPT: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tracked {
     pub(crate) target: Target,
-    /// Changes on their way to its proxies.
-    pub(crate) underway: Underway,
     /// Cancelled when nobody needs the target any more.
     pub(crate) end: CancellationToken,
     /// Since when its server is gone.

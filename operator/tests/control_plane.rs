@@ -95,6 +95,21 @@ impl ControlPlane {
         answer.json().await.unwrap()
     }
 
+    /// Waits until the metrics have these lines, each without the beginning that all have.
+    async fn sees(&self, lines: &[&str]) {
+        let deadline = tokio::time::Instant::now() + LIMIT;
+        loop {
+            let answer = reqwest::get(format!("http://{}/metrics", self.admin)).await.unwrap();
+            let metrics = answer.text().await.unwrap();
+            let has = |line: &&str| metrics.contains(&format!("sallyport_operator_{line}\n"));
+            if lines.iter().all(has) {
+                return;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "{lines:?} in {metrics}");
+            tokio::task::yield_now().await;
+        }
+    }
+
     async fn connect(&self, token: Option<&str>) -> Result<Filter, Status> {
         Filter::connect(self.folder.path(), self.xds, token).await
     }
@@ -154,6 +169,13 @@ async fn a_revocation_is_enforced_when_every_filter_has_acknowledged_it() {
     assert_eq!(to_first.resources[0].name, "ns/sess");
     assert_ne!(before["version"], to_first.resources[0].version.as_str());
     first.acknowledge(&to_first);
+    control_plane
+        .sees(&[
+            "connected_proxies 1",
+            "changes_unacknowledged 1",
+            "acknowledged_proxies{type=\"sessions\"} 0",
+        ])
+        .await;
     let version = &to_first.resources[0].version;
     let half = control_plane.get(&format!("{path}?version={version}&timeout_ms=200")).await;
     assert_eq!((&half["complete"], &half["pending"][0]), (&false.into(), &"standalone/2/7".into()), "{half}");
@@ -163,9 +185,8 @@ async fn a_revocation_is_enforced_when_every_filter_has_acknowledged_it() {
 
     let proxies = control_plane.get("proxies").await;
     assert_eq!(proxies["proxies"][0]["proxy"], "standalone");
-    let metrics =
-        reqwest::get(format!("http://{}/metrics", control_plane.admin)).await.unwrap().text().await.unwrap();
-    assert!(metrics.contains("sallyport_operator_streams 2"), "{metrics}");
+    let all = ["streams 2", "changes_unacknowledged 0", "acknowledged_proxies{type=\"sessions\"} 1"];
+    control_plane.sees(&all).await;
 }
 
 #[tokio::test]

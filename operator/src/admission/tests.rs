@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::body::{Body, to_bytes};
 use axum::http::{Request as HttpRequest, StatusCode};
 use k8s_openapi::api::authentication::v1::UserInfo;
+use prometheus_client::registry::Registry;
 use sallyport_api::manifest::load_json;
 use sallyport_operator_index::Index;
 use serde_json::{Value, json};
@@ -252,4 +253,37 @@ async fn a_review_that_cannot_be_read_is_no_permission() {
     assert_eq!(answer["response"]["allowed"], false);
     let large = vec![b' '; 9 << 20];
     assert_eq!(post(&webhook, "/admission/v1/servers", large).await.0, StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+#[tokio::test]
+async fn requests_are_counted_by_kind_and_outcome() {
+    let mut registry = Registry::default();
+    let metrics = AdmissionMetrics::register(&mut registry);
+    let webhook =
+        Webhook::new(Arc::new(Mutex::new(Index::default())), says(&[]), settings()).counted_by(metrics);
+    let direct = json!({ "image": "i", "gateway": { "enabled": false } });
+    let sent = [
+        ("servers", review("MCPServer", "CREATE", Some(&server(json!({}))), None)),
+        ("servers", review("MCPServer", "CREATE", Some(&direct), None)),
+        ("servers", review("MCPServer", "CREATE", Some(&secret()), None)),
+        ("sessions", review("MCPAgentSession", "CREATE", Some(&json!("nothing")), None)),
+    ];
+    for (path, review) in sent {
+        post(&webhook, &format!("/admission/v1/{path}"), review.to_string().into_bytes()).await;
+    }
+    post(&webhook, "/admission/v1/grants", b"{".to_vec()).await;
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    let counted = [
+        ("MCPServer", "allowed"),
+        ("MCPServer", "warned"),
+        ("MCPServer", "refused"),
+        ("MCPAgentSession", "unreadable"),
+        ("MCPAccessGrant", "unreadable"),
+    ];
+    for (kind, outcome) in counted {
+        let labels = format!("{{kind=\"{kind}\",outcome=\"{outcome}\"}}");
+        assert!(text.contains(&format!("sallyport_operator_admission_requests_total{labels} 1\n")), "{text}");
+    }
+    assert!(text.contains("sallyport_operator_admission_seconds_count 5\n"), "{text}");
 }

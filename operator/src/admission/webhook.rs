@@ -1,7 +1,7 @@
 //! The webhook over HTTP.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use axum::body::Bytes;
@@ -24,6 +24,7 @@ use crate::render::{GatewayFiles, Settings};
 
 use super::ask::{Ask, KubeAsk, gather};
 use super::findings::Findings;
+use super::metrics::AdmissionMetrics;
 use super::request::{Request, Unreadable};
 use super::review::{Denial, Rules, Verdict, World, decide, examine};
 
@@ -46,6 +47,7 @@ pub struct Webhook {
     settings: Arc<Settings>,
     turns: Arc<Semaphore>,
     deadline: Duration,
+    metrics: AdmissionMetrics,
 }
 
 impl std::fmt::Debug for Webhook {
@@ -57,7 +59,20 @@ impl std::fmt::Debug for Webhook {
 impl Webhook {
     /// A webhook that knows `world`, asks `ask`, and takes what can be rendered with `settings`.
     pub fn new(world: Arc<dyn World>, ask: Arc<dyn Ask>, settings: Arc<Settings>) -> Self {
-        Self { world, ask, settings, turns: Arc::new(Semaphore::new(AT_ONCE)), deadline: DEADLINE }
+        Self {
+            world,
+            ask,
+            settings,
+            turns: Arc::new(Semaphore::new(AT_ONCE)),
+            deadline: DEADLINE,
+            metrics: AdmissionMetrics::default(),
+        }
+    }
+
+    /// Its requests are counted there.
+    #[must_use]
+    pub fn counted_by(self, metrics: AdmissionMetrics) -> Self {
+        Self { metrics, ..self }
     }
 
     /// The verdict on a request.
@@ -98,11 +113,12 @@ pub fn router(webhook: Webhook) -> Router {
 }
 
 /// Judges what the API server asks, from when every object is known until the operator ends.
-pub(crate) async fn run(hub: Hub) -> anyhow::Result<()> {
+pub(crate) async fn run(hub: Hub, metrics: AdmissionMetrics) -> anyhow::Result<()> {
     // What gateways start from is not judged here.
     let settings = hub.args.render.settings(GatewayFiles::default());
     let webhook =
-        Webhook::new(hub.index.clone(), Arc::new(KubeAsk::new(hub.client.clone())), Arc::new(settings));
+        Webhook::new(hub.index.clone(), Arc::new(KubeAsk::new(hub.client.clone())), Arc::new(settings))
+            .counted_by(metrics);
     let config = hub.certificate.config(&["h2", "http/1.1"])?;
     hub.complete.clone().wait_for(|complete| *complete).await?;
     let on = || format!("webhook on {}", hub.args.webhook);
@@ -124,20 +140,25 @@ pub async fn serve(
 }
 
 async fn answer(webhook: &Webhook, kind: Kind, body: &[u8]) -> (StatusCode, Json<Value>) {
+    let began = Instant::now();
+    let judged = |verdict: Option<&Verdict>| webhook.metrics.judged(kind, verdict, began.elapsed());
     let request = match Request::read(kind, body) {
         Ok(request) => request,
         // The schema lets it pass, and nobody could read it.
         Err(Unreadable::Object { uid, cause }) => {
             let message = format!("cannot be read: {cause}");
             let denial = Some(Denial::Refused(vec![Problem::error("spec", "Unreadable", message)]));
+            judged(None);
             return (StatusCode::OK, Json(response(&uid, &Verdict { denial, warnings: Vec::new() })));
         }
         Err(error) => {
             tracing::warn!(%error, kind = kind.as_str(), "admission review cannot be read");
+            judged(None);
             return (StatusCode::BAD_REQUEST, Json(json!({ "message": error.to_string() })));
         }
     };
     let verdict = webhook.review(&request).await;
+    judged(Some(&verdict));
     if let Some(denial) = &verdict.denial {
         let (Denial::Refused(problems) | Denial::Unavailable(problems)) = denial;
         let reason = problems.first().map_or("", |problem| problem.reason);

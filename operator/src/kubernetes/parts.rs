@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::Hub;
-use crate::admission;
+use crate::admission::{self, AdmissionMetrics};
 use crate::certificates::Certificates;
 use crate::render::{Settings, gateway_files};
 use crate::status::{self, Made, StatusMetrics, Workshop};
@@ -31,7 +31,7 @@ pub(super) fn start(
         certificates.run(leader).await;
         Ok(())
     });
-    parts.spawn(admission::run(hub.clone()));
+    parts.spawn(admission::run(hub.clone(), AdmissionMetrics::register(registry)));
     let objects = hub.objects.clone();
     let reports = Reports::new(move |server| objects.publish(&[(Kind::Server, server.clone())]));
     parts.spawn(status::run(hub.clone(), workshop(reports.clone()), StatusMetrics::register(registry)));

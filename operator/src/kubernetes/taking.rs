@@ -107,8 +107,8 @@ impl Taking {
     /// Follows what the proxies of a new target do.
     fn follow(&self, server: ObjectId, tracked: Tracked) {
         let news = self.hub.proxies.clone();
-        let Tracked { target, underway, end, .. } = tracked;
+        let Tracked { target, end, .. } = tracked;
         let answered = move || news.publish(std::slice::from_ref(&server));
-        tokio::spawn(self.control.metrics.clone().follow(target, underway, answered, end));
+        tokio::spawn(self.control.metrics.clone().follow(target, answered, end));
     }
 }

@@ -13,6 +13,7 @@ use envoy_types::pb::google::protobuf::{Any, Duration as ProtoDuration};
 use prost::Message;
 use sallyport_policy_proto::resource::BASELINE_NAME;
 use sallyport_policy_proto::v1;
+use tracing::Span;
 
 use crate::world::{Stored, World, types};
 
@@ -32,6 +33,8 @@ struct Pending {
     reaches: Option<u64>,
     /// Resources that it sets or removes.
     names: Vec<String>,
+    /// Open until it is answered, or the stream ends.
+    span: Span,
 }
 
 /// What one stream subscribes to of one type.
@@ -67,10 +70,12 @@ impl Subscription {
                 // A response is taken as a whole or not at all.
                 Some(reason) => {
                     self.refusals += 1;
+                    pending.span.record("outcome", "refused");
                     self.refused.extend(pending.names.into_iter().map(|name| (name, reason.to_string())));
                 }
                 None => {
                     self.acknowledgements += 1;
+                    pending.span.record("outcome", "acknowledged");
                     for name in &pending.names {
                         self.refused.remove(name);
                     }
@@ -88,6 +93,8 @@ pub struct Connection {
     baseline_sent: bool,
     /// How long filter configurations count without a sign of life.
     ttl: Option<Duration>,
+    /// What the subscriber calls itself.
+    node: String,
 }
 
 impl Connection {
@@ -143,6 +150,9 @@ impl Connection {
         let Some(type_url) = types::ALL.into_iter().find(|known| *known == request.type_url) else {
             return Vec::new();
         };
+        if let Some(node) = request.node.filter(|_| self.node.is_empty()) {
+            self.node = node.id;
+        }
         let is_new = !self.subscriptions.contains_key(type_url);
         let subscription = self.subscriptions.entry(type_url).or_default();
         if !request.response_nonce.is_empty() {
@@ -193,7 +203,8 @@ impl Connection {
         let subscription = self.subscriptions.get(types::EXTENSION)?;
         let wanted = world.all(types::EXTENSION).filter(|(name, _)| subscription.wants(name));
         let resources: Vec<Resource> = wanted.map(|(name, stored)| sign_of_life(name, stored, ttl)).collect();
-        (!resources.is_empty()).then(|| self.response(types::EXTENSION, resources, Vec::new(), None))
+        (!resources.is_empty())
+            .then(|| self.response(types::EXTENSION, resources, Vec::new(), None, Span::none()))
     }
 
     /// Answers a subscription. Envoy waits for an answer even where there is nothing, so there always is one.
@@ -216,7 +227,7 @@ impl Connection {
         }
         let gone = asked.held.keys().chain(&asked.named).filter(|name| world.find(type_url, name).is_none());
         let gone: BTreeSet<String> = gone.cloned().collect();
-        self.batches(type_url, fresh, gone.into_iter().collect(), world.seq())
+        self.batches(type_url, fresh, gone.into_iter().collect(), world.seq(), Span::none())
     }
 
     fn catch_up(
@@ -228,7 +239,7 @@ impl Connection {
             return Ok(Vec::new());
         };
         let changed = world.changed_since(type_url, subscription.sent).ok_or(Behind)?;
-        subscription.sent = world.seq();
+        let sent = std::mem::replace(&mut subscription.sent, world.seq());
         let wanted: Vec<&str> = changed.into_iter().filter(|name| subscription.wants(name)).collect();
         let (mut fresh, mut gone) = (Vec::new(), Vec::new());
         for name in wanted {
@@ -240,7 +251,8 @@ impl Connection {
         if fresh.is_empty() && gone.is_empty() {
             return Ok(Vec::new());
         }
-        Ok(self.batches(type_url, fresh, gone, world.seq()))
+        let span = world.underway().push(sent, &self.node, type_url);
+        Ok(self.batches(type_url, fresh, gone, world.seq(), span))
     }
 
     fn announce_baseline(&mut self, world: &World) -> Vec<DeltaDiscoveryResponse> {
@@ -256,7 +268,8 @@ impl Connection {
                 resource: Some(Any { type_url: types::BASELINE.into(), value: baseline.encode_to_vec() }),
                 ..Default::default()
             };
-            responses.push(self.response(types::BASELINE, vec![resource], Vec::new(), Some(world.seq())));
+            let (resources, reaches) = (vec![resource], Some(world.seq()));
+            responses.push(self.response(types::BASELINE, resources, Vec::new(), reaches, Span::none()));
         }
         responses
     }
@@ -278,6 +291,7 @@ impl Connection {
         fresh: Vec<Resource>,
         gone: Vec<String>,
         seq: u64,
+        span: Span,
     ) -> Vec<DeltaDiscoveryResponse> {
         let mut responses = Vec::new();
         let (mut batch, mut size) = (Vec::new(), 0);
@@ -285,13 +299,13 @@ impl Connection {
             let bytes = resource.encoded_len();
             if size + bytes > RESPONSE_BYTES && !batch.is_empty() {
                 let full = std::mem::take(&mut batch);
-                responses.push(self.response(type_url, full, Vec::new(), None));
+                responses.push(self.response(type_url, full, Vec::new(), None, Span::none()));
                 size = 0;
             }
             size += bytes;
             batch.push(resource);
         }
-        responses.push(self.response(type_url, batch, gone, Some(seq)));
+        responses.push(self.response(type_url, batch, gone, Some(seq), span));
         responses
     }
 
@@ -301,12 +315,13 @@ impl Connection {
         resources: Vec<Resource>,
         removed_resources: Vec<String>,
         reaches: Option<u64>,
+        span: Span,
     ) -> DeltaDiscoveryResponse {
         self.nonces += 1;
         let nonce = self.nonces.to_string();
         let names =
             resources.iter().map(|resource| resource.name.clone()).chain(removed_resources.iter().cloned());
-        let pending = Pending { nonce: nonce.clone(), reaches, names: names.collect() };
+        let pending = Pending { nonce: nonce.clone(), reaches, names: names.collect(), span };
         self.subscriptions.entry(type_url).or_default().pending.push_back(pending);
         DeltaDiscoveryResponse {
             system_version_info: reaches.map_or_else(String::new, |seq| seq.to_string()),

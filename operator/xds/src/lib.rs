@@ -14,10 +14,12 @@ mod proxies;
 pub mod render;
 mod server;
 mod survey;
+mod underway;
 mod world;
 
 pub use connection::{Behind, Connection};
-pub use proxies::{Instance, Proxies, Totals};
+pub use proxies::{Instance, Proxies, Standing, Totals};
 pub use server::{Admission, Admit, Service, Target, serve};
 pub use survey::{Laggard, Obstacle, Progress, Question, Survey, Surveyed};
+pub use underway::Underway;
 pub use world::{SharedWorld, Stored, World, types};

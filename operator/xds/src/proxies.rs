@@ -9,6 +9,9 @@ use tokio::sync::watch;
 use crate::survey::{Obstacle, Question, Survey, Surveyed};
 use crate::world::types;
 
+/// What proxies acknowledge.
+const TYPES: [&str; 3] = [types::EXTENSION, types::GRANT, types::SESSION];
+
 /// One stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
@@ -84,6 +87,19 @@ impl Instance {
     }
 }
 
+/// How many proxies are connected, and have acknowledged all there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Those that are connected.
+    pub connected: usize,
+    /// Those of which Envoy has the newest configuration.
+    pub configuration: usize,
+    /// Those of which every filter has the newest grants.
+    pub grants: usize,
+    /// Those of which every filter has the newest sessions.
+    pub sessions: usize,
+}
+
 /// Sums over all streams there ever were.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
@@ -133,6 +149,29 @@ impl Proxies {
     /// How many streams are connected.
     pub fn connected(&self) -> usize {
         self.lock().instances.values().filter(|instance| instance.is_connected).count()
+    }
+
+    /// How many proxies are connected, and have taken everything up to the change `newest`. What a proxy refused it has not.
+    pub fn standing(&self, newest: u64) -> Standing {
+        let known = self.lock();
+        let mut proxies: BTreeMap<&str, [Option<bool>; TYPES.len()]> = BTreeMap::new();
+        for instance in known.instances.values().filter(|i| i.is_connected && !i.node.is_empty()) {
+            let all = proxies.entry(&instance.proxy).or_default();
+            for (word, type_url) in all.iter_mut().zip(TYPES) {
+                if let Some(reached) = instance.reached(type_url) {
+                    let is_refused = instance.refused.keys().any(|(refused, _)| *refused == type_url);
+                    *word = Some(word.unwrap_or(true) && reached >= newest && !is_refused);
+                }
+            }
+        }
+        let mut standing = Standing { connected: proxies.len(), ..Standing::default() };
+        for words in proxies.into_values() {
+            let [configuration, grants, sessions] = words.map(|word| usize::from(word == Some(true)));
+            standing.configuration += configuration;
+            standing.grants += grants;
+            standing.sessions += sessions;
+        }
+        standing
     }
 
     /// How far each of `questions` has come. A stream that ended a moment ago counts as pending: its proxy may still enforce
@@ -251,6 +290,24 @@ mod tests {
         assert_eq!(progress(&proxies, types::EXTENSION, "sallyport", 8).enforced, 0);
         assert_eq!(proxies.answered(), Some(4));
         assert_eq!(proxies.connected(), 3);
+    }
+
+    #[test]
+    fn a_proxy_stands_where_all_its_streams_took_the_newest() {
+        let proxies = Proxies::default();
+        let standing =
+            |configuration, grants, sessions| Standing { connected: 2, configuration, grants, sessions };
+        let other = |instance: Instance| Instance { proxy: "other".into(), ..instance };
+        proxies.update(1, &filter("edge/1/x", 9));
+        proxies.update(2, &filter("edge/2/x", 4));
+        proxies.update(3, &Instance { is_filter: false, configuration: 9, ..filter("edge", 0) });
+        proxies.update(4, &other(filter("other/1/x", 9)));
+        assert_eq!(proxies.standing(9), standing(1, 2, 1));
+        let refused = BTreeMap::from([((types::GRANT, "n/g".to_string()), "does not decode".to_string())]);
+        proxies.update(4, &other(Instance { refused, ..filter("other/1/x", 9) }));
+        assert_eq!(proxies.standing(9), standing(1, 1, 1));
+        proxies.departed(4);
+        assert_eq!(proxies.standing(4), Standing { connected: 1, configuration: 1, grants: 1, sessions: 1 });
     }
 
     #[test]

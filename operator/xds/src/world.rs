@@ -6,6 +6,8 @@ use std::sync::Arc;
 use envoy_types::pb::google::protobuf::Any;
 use tokio::sync::{RwLock, watch};
 
+use crate::underway::Underway;
+
 /// Type URLs, in the order in which changes are sent: what is referred to before what refers to it.
 pub mod types {
     /// Clusters.
@@ -50,6 +52,7 @@ pub struct World {
     forgotten: u64,
     seq: u64,
     needs: u32,
+    underway: Underway,
 }
 
 impl World {
@@ -61,6 +64,11 @@ impl World {
     /// Sets [`World::needs`]; it is looked at whenever a filter says something or a resource changes.
     pub fn set_needs(&mut self, needs: u32) {
         self.needs = needs;
+    }
+
+    /// Changes on their way to proxies, as they are traced.
+    pub(crate) fn underway(&self) -> &Underway {
+        &self.underway
     }
 
     /// Number of the last change.
@@ -169,21 +177,26 @@ impl World {
 pub struct SharedWorld {
     world: Arc<RwLock<World>>,
     bell: Arc<watch::Sender<u64>>,
+    underway: Underway,
 }
 
 impl Default for SharedWorld {
     fn default() -> Self {
-        Self { world: Arc::default(), bell: Arc::new(watch::channel(0).0) }
+        let world = World::default();
+        let underway = world.underway.clone();
+        Self { world: Arc::new(RwLock::new(world)), bell: Arc::new(watch::channel(0).0), underway }
     }
 }
 
 impl SharedWorld {
-    /// Changes the world and rings the bell.
+    /// Changes the world and rings the bell. What changed is traced on its way as part of the current span.
     pub async fn change<T>(&self, change: impl FnOnce(&mut World) -> T) -> T {
         let mut world = self.world.write().await;
         let before = world.seq();
         let result = change(&mut world);
         if world.seq() != before {
+            // Before anyone can answer it.
+            self.underway.begin(world.seq());
             self.bell.send_replace(world.seq());
         }
         result
@@ -192,6 +205,11 @@ impl SharedWorld {
     /// Looks at the world.
     pub async fn read<T>(&self, look: impl FnOnce(&World) -> T) -> T {
         look(&*self.world.read().await)
+    }
+
+    /// Changes on their way to proxies, as they are traced.
+    pub fn underway(&self) -> Underway {
+        self.underway.clone()
     }
 
     /// The bell: it tells the number of the last change.

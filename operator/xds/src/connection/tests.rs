@@ -227,3 +227,73 @@ fn an_unknown_type_is_left_unanswered() {
         []
     );
 }
+
+/// Spans as they open and close, each with the path from the first above it, and its outcome when it closes.
+#[derive(Clone, Default)]
+struct Spans(std::sync::Arc<std::sync::Mutex<Vec<String>>>);
+
+struct Outcome(String);
+
+impl tracing::field::Visit for Outcome {
+    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+        if field.name() == "outcome" {
+            self.0 = format!(" {value:?}");
+        }
+    }
+}
+
+impl<S: tracing::Subscriber + for<'s> tracing_subscriber::registry::LookupSpan<'s>>
+    tracing_subscriber::Layer<S> for Spans
+{
+    fn on_record(
+        &self,
+        id: &tracing::span::Id,
+        values: &tracing::span::Record<'_>,
+        context: tracing_subscriber::layer::Context<'_, S>,
+    ) {
+        let mut outcome = Outcome(String::new());
+        values.record(&mut outcome);
+        context.span(id).unwrap().extensions_mut().insert(outcome);
+    }
+
+    fn on_close(&self, id: tracing::span::Id, context: tracing_subscriber::layer::Context<'_, S>) {
+        let span = context.span(&id).unwrap();
+        let path: Vec<&str> = span.scope().from_root().map(|span| span.name()).collect();
+        let outcome = span.extensions().get::<Outcome>().map(|outcome| outcome.0.clone()).unwrap_or_default();
+        self.0.lock().unwrap().push(path.join(" > ") + &outcome);
+    }
+}
+
+#[test]
+fn a_push_is_traced_from_the_change_to_its_answer() {
+    use tracing_subscriber::layer::SubscriberExt;
+    let spans = Spans::default();
+    let _traced = tracing::subscriber::set_default(tracing_subscriber::registry().with(spans.clone()));
+    let closed = || std::mem::take(&mut *spans.0.lock().unwrap());
+    let mut world = world(&[("a", "1")]);
+    let mut connections = [Connection::new(None), Connection::new(None), Connection::new(None)];
+    for connection in &mut connections {
+        let response = connection.on_request(subscribe(types::SESSION, &["*"], &[]), &world).remove(0);
+        connection.on_request(answer(&response, None), &world);
+    }
+    assert_eq!(closed(), [""; 0], "a beginning is no change");
+    let change = tracing::debug_span!("operator.change").in_scope(|| {
+        let change = set(&mut world, types::SESSION, "a", "2");
+        world.underway().begin(change);
+        change
+    });
+    let [first, second, third] = &mut connections;
+    let pushed = |connection: &mut Connection| connection.on_change(&world).unwrap().remove(0);
+    let (to_first, to_second) = (pushed(first), pushed(second));
+    pushed(third);
+    assert_eq!(closed(), [""; 0], "nobody has answered");
+    first.on_request(answer(&to_first, None), &world);
+    second.on_request(answer(&to_second, Some("no")), &world);
+    let push = "operator.change > operator.propagate > operator.push";
+    assert_eq!(closed(), [format!("{push} \"acknowledged\""), format!("{push} \"refused\"")]);
+    let [_, _, third] = connections;
+    drop(third);
+    assert_eq!(closed(), [push.to_string()], "the stream ended without an answer");
+    world.underway().end(change);
+    assert_eq!(closed(), ["operator.change > operator.propagate", "operator.change"]);
+}
