@@ -35,6 +35,9 @@ install_go() {
 command -v cc >/dev/null || install_packages build-essential
 python3 -c 'import venv, ensurepip' 2>/dev/null || install_packages python3-venv
 command -v openssl >/dev/null || install_packages openssl
+# Kafka's client library is in C and speaks TLS with the system's OpenSSL. Where that cannot be installed:
+# cargo build --features sallyport-event-stream/vendored-openssl
+[ -e /usr/include/openssl/ssl.h ] || [ -n "${OPENSSL_DIR:-}" ] || install_packages libssl-dev pkg-config
 install_go
 # runc links with libseccomp; kube-proxy and the network plugin call nft and conntrack; an image has busybox and curl.
 node_packages=(libseccomp-dev pkg-config nftables conntrack busybox-static curl ca-certificates iproute2 procps)
@@ -82,4 +85,11 @@ for line in mcp1 mcp2; do
         cp "$wanted" "$tools/python-$line/installed"
     fi
 done
+# Kafka, for the tests and the audit stack.
+command -v java >/dev/null || install_packages default-jre-headless
+if ! [ -d "$tools/kafka/$KAFKA_VERSION" ]; then
+    command -v mvn >/dev/null || install_packages maven
+    say "installing Apache Kafka $KAFKA_VERSION"
+    python3 -c 'import sys; sys.path.insert(0, "e2e"); import kafka; kafka.install()'
+fi
 say "ready"

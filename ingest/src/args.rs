@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use sallyport_event_stream::Format;
+
 /// Runs the audit ingest with the embedded store.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
@@ -50,4 +52,30 @@ pub struct Args {
     /// Longest age of an event, in days.
     #[arg(long, default_value_t = 90)]
     pub max_days: u32,
+    /// Where events go instead of the store.
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
+}
+
+/// Kafka, where events go there. The store then only remembers where chains stand.
+#[derive(Clone, Debug, clap::Args)]
+pub struct KafkaArgs {
+    /// Brings events to Kafka instead of the store: its brokers, as HOST:PORT[,HOST:PORT].
+    #[arg(long = "kafka", env = "SALLYPORT_KAFKA", value_name = "BROKERS")]
+    pub brokers: Option<String>,
+    /// File of librdkafka's properties, one `name=value` a line, as for TLS and SASL.
+    #[arg(long = "kafka-config", env = "SALLYPORT_KAFKA_CONFIG", value_name = "FILE", requires = "brokers")]
+    pub config: Option<PathBuf>,
+    /// Topic of events; records that brokers refuse go to the one named TOPIC.dead.
+    #[arg(long = "kafka-topic", value_name = "TOPIC", default_value = "mcp.events")]
+    pub topic: String,
+    /// Partitions of the topic where it is made; 0: topics are never made.
+    #[arg(long = "kafka-partitions", value_name = "COUNT", default_value_t = 6)]
+    pub partitions: u16,
+    /// Replicas of topics that are made; by default as the brokers are set.
+    #[arg(long = "kafka-replication", value_name = "COUNT", requires = "brokers", value_parser = clap::value_parser!(u16).range(1..))]
+    pub replication: Option<u16>,
+    /// Form of records' values.
+    #[arg(long = "kafka-format", value_name = "FORMAT", value_enum, default_value_t)]
+    pub format: Format,
 }

@@ -3,7 +3,7 @@
 //! ```text
 //!   Emit, EmitStream ─┐                                           ┌─▶ acknowledged
 //!                     ├─▶ who it is ─▶ chain, duplicates ─▶ spool ─┤
-//!   POST /events ─────┘                                           └─▶ delivery ─▶ EventSink
+//!   POST /events ─────┘                                           └─▶ delivery ─▶ EventSink, or publish ─▶ Kafka
 //! ```
 #![deny(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![forbid(unsafe_code)]
@@ -17,9 +17,10 @@ mod events;
 mod limit;
 mod metrics;
 mod process;
+mod publish;
 mod service;
 mod spooled;
 mod stream;
 
-pub use args::Args;
+pub use args::{Args, KafkaArgs};
 pub use process::run;

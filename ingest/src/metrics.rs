@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use sallyport_event_stream::Observed;
 use sallyport_ingest_spool::Spool;
 
 use crate::accept::now;
@@ -24,11 +25,54 @@ pub(crate) struct Metrics {
     pub(crate) delivered: Counter,
     pub(crate) delivery_failures: Counter,
     pub(crate) records_damaged: Counter,
+    /// Records that the brokers refuse, and the dead topic has.
+    pub(crate) dead: Counter,
+    kafka: KafkaGauges,
     spool_bytes: Gauge,
     spool_records: Gauge,
     lag: Gauge<f64, AtomicU64>,
     /// When the oldest event arrived that is being delivered, nanoseconds since 1970; 0: none is.
     waiting_since: Arc<AtomicU64>,
+}
+
+/// What the Kafka client tells about itself.
+#[derive(Clone, Debug, Default)]
+struct KafkaGauges {
+    records: Gauge,
+    bytes: Gauge,
+    brokers_up: Gauge,
+    retries: Gauge,
+    round_trip: Gauge<f64, AtomicU64>,
+}
+
+impl KafkaGauges {
+    fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "sallyport_ingest_kafka_queue_records",
+            "Records that the brokers have not acknowledged yet",
+            self.records.clone(),
+        );
+        registry.register(
+            "sallyport_ingest_kafka_queue_bytes",
+            "Bytes of records that the brokers have not acknowledged yet",
+            self.bytes.clone(),
+        );
+        registry.register(
+            "sallyport_ingest_kafka_brokers_up",
+            "Brokers with a connection",
+            self.brokers_up.clone(),
+        );
+        registry.register(
+            "sallyport_ingest_kafka_retries",
+            "Requests to brokers that were tried again since the start",
+            self.retries.clone(),
+        );
+        registry.register(
+            "sallyport_ingest_kafka_round_trip_seconds",
+            "99th percentile of the slowest broker's answers",
+            self.round_trip.clone(),
+        );
+    }
 }
 
 impl Metrics {
@@ -66,6 +110,11 @@ impl Metrics {
                 "Records of the spool that cannot be read",
                 &metrics.records_damaged,
             ),
+            (
+                "sallyport_ingest_kafka_records_dead",
+                "Records that the brokers refuse, brought to the dead topic",
+                &metrics.dead,
+            ),
         ];
         for (name, help, counter) in counters {
             registry.register(name, help, counter.clone());
@@ -85,12 +134,23 @@ impl Metrics {
             "Age of the oldest event that is being delivered",
             metrics.lag.clone(),
         );
+        metrics.kafka.register(registry);
         metrics
     }
 
     /// When the oldest event arrived that is being delivered, nanoseconds since 1970; none: none is.
     pub(crate) fn set_waiting_since(&self, nanos: Option<u64>) {
         self.waiting_since.store(nanos.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// Reads what the Kafka client tells about itself.
+    pub(crate) fn observe_kafka(&self, observed: &Observed) {
+        let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        self.kafka.records.set(gauge(observed.records));
+        self.kafka.bytes.set(gauge(observed.bytes));
+        self.kafka.brokers_up.set(gauge(observed.brokers_up));
+        self.kafka.retries.set(gauge(observed.retries));
+        self.kafka.round_trip.set(observed.round_trip_seconds);
     }
 
     /// Reads the gauges.

@@ -1,5 +1,6 @@
 //! The process around the service.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use prometheus_client::registry::Registry;
 use sallyport_audit_proto::DESCRIPTORS;
 use sallyport_audit_proto::v1::audit_ingest_server::AuditIngestServer;
 use sallyport_event_store::{Embedded, EventSink, Limits};
+use sallyport_event_stream::{NewTopics, Producer, Settings, TopicMaker, Topics};
 use sallyport_ingest_spool::{Health, Options, Reader, Spool};
 use sallyport_runtime::admin::{self, Readiness};
 use sallyport_runtime::identity::{Authenticate, TokenReviews};
@@ -21,11 +23,12 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::accept::{Acceptor, Heads, now};
-use crate::args::Args;
+use crate::args::{Args, KafkaArgs};
 use crate::deliver::Delivery;
 use crate::events::Sources;
 use crate::limit::limit;
 use crate::metrics::Metrics;
+use crate::publish::{Landed, PublishError, Publisher};
 use crate::service::Ingest;
 
 /// Name of the service in health checks.
@@ -57,12 +60,75 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
     let metrics = Metrics::register(&mut registry);
     let acceptor = Acceptor::new(spool.clone(), heads, metrics.clone());
     let stop = CancellationToken::new();
-    let delivery = Delivery { sink: store, spool: reader, metrics: metrics.clone() };
-    let delivery = tokio::spawn(delivery.run(stop.clone()));
-    let result = serve(&args, Parts { acceptor, metrics, spool, registry }, shutdown).await;
-    stop.cancel();
-    delivery.await.context("delivery ended before its time")?;
-    result
+    let outlet = outlet(&args.kafka, reader, store, metrics.clone()).await?;
+    let parts = Parts { acceptor, metrics, spool, registry, producer: outlet.producer() };
+    let mut delivery = tokio::spawn(outlet.run(stop.clone()));
+    tokio::select! {
+        result = serve(&args, parts, shutdown) => {
+            stop.cancel();
+            delivery.await.context("delivery broke")?.context("delivery")?;
+            result
+        }
+        // What is acknowledged is in the spool, for the next start.
+        ended = &mut delivery => {
+            ended.context("delivery broke")?.context("delivery")?;
+            anyhow::bail!("delivery ended before its time")
+        }
+    }
+}
+
+/// Where events go from the spool.
+enum Outlet {
+    Store(Box<Delivery<Embedded>>),
+    Kafka(Box<Publisher>),
+}
+
+impl Outlet {
+    fn producer(&self) -> Option<Producer> {
+        match self {
+            Self::Store(_) => None,
+            Self::Kafka(publisher) => Some(publisher.producer.clone()),
+        }
+    }
+
+    async fn run(self, stop: CancellationToken) -> Result<(), PublishError> {
+        match self {
+            Self::Store(delivery) => {
+                delivery.run(stop).await;
+                Ok(())
+            }
+            Self::Kafka(publisher) => publisher.run(stop).await,
+        }
+    }
+}
+
+async fn outlet(
+    args: &KafkaArgs,
+    spool: Reader,
+    store: Embedded,
+    metrics: Metrics,
+) -> anyhow::Result<Outlet> {
+    let Some(brokers) = &args.brokers else {
+        return Ok(Outlet::Store(Box::new(Delivery { sink: store, spool, metrics })));
+    };
+    let settings = Settings::read(brokers, args.config.as_deref()).context("settings of Kafka")?;
+    let topics = Topics::of(&args.topic);
+    let new = NewTopics { partitions: args.partitions, replication: args.replication };
+    let maker = (args.partitions > 0).then(|| TopicMaker::open(&settings.admin(), topics.clone(), new));
+    let known = store.heads().await.context("cannot read the chains")?;
+    let publisher = Publisher {
+        producer: Producer::open(&settings.producer()).context("settings of Kafka")?,
+        maker: maker.transpose().context("settings of Kafka")?,
+        topics,
+        format: args.format,
+        spool,
+        heads: store,
+        metrics,
+        under_way: VecDeque::new(),
+        landed: Landed::default(),
+        known: known.into_iter().map(|head| (head.name, head.seq)).collect(),
+    };
+    Ok(Outlet::Kafka(Box::new(publisher)))
 }
 
 async fn open_spool(args: &Args, store: &Embedded) -> anyhow::Result<(Spool, Reader, Heads)> {
@@ -84,10 +150,12 @@ struct Parts {
     metrics: Metrics,
     spool: Spool,
     registry: Registry,
+    /// Where events go to Kafka.
+    producer: Option<Producer>,
 }
 
 async fn serve(args: &Args, parts: Parts, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let Parts { acceptor, metrics, spool, registry } = parts;
+    let Parts { acceptor, metrics, spool, registry, producer } = parts;
     let service =
         Ingest { acceptor: acceptor.clone(), proxies: proxies(args).await?, metrics: metrics.clone() };
     let files = TlsFiles::within(&args.tls_dir);
@@ -115,7 +183,7 @@ async fn serve(args: &Args, parts: Parts, shutdown: CancellationToken) -> anyhow
     let events = serve_events(args, sources, Arc::clone(&certificate), shutdown.clone());
     let readiness = Readiness::default();
     let admin = admin::serve(args.admin, registry, readiness.clone(), axum::Router::new(), shutdown.clone());
-    let watch = watch(spool, readiness, health, metrics);
+    let watch = watch(spool, producer, readiness, health, metrics);
     tokio::select! {
         result = grpc => result.context("gRPC server"),
         result = events => result,
@@ -167,7 +235,13 @@ async fn serve_events(
 }
 
 /// Tells for ever how the spool is.
-async fn watch(spool: Spool, readiness: Readiness, reporter: HealthReporter, metrics: Metrics) {
+async fn watch(
+    spool: Spool,
+    producer: Option<Producer>,
+    readiness: Readiness,
+    reporter: HealthReporter,
+    metrics: Metrics,
+) {
     let mut health = spool.health();
     let mut ticks = tokio::time::interval(OBSERVE);
     loop {
@@ -188,7 +262,12 @@ async fn watch(spool: Spool, readiness: Readiness, reporter: HealthReporter, met
         tokio::select! {
             // Its end is the spool's, and with it the process's.
             _ = health.changed() => {}
-            _ = ticks.tick() => metrics.observe(&spool),
+            _ = ticks.tick() => {
+                metrics.observe(&spool);
+                if let Some(producer) = &producer {
+                    metrics.observe_kafka(&producer.observed());
+                }
+            }
         }
     }
 }

@@ -51,6 +51,13 @@ class Origins(unittest.TestCase):
         self.assertTrue(found[2].startswith("a is there in several versions (0.1.1, 0.10.1)"), found)
         self.assertEqual(len(found), 3)
 
+    def test_what_is_banned_may_be_used_by_its_wrappers_only(self):
+        rules = {"deny": [{"crate": "x", "wrappers": ["binding"], "reason": "why"}]}
+        packages = [package("x"), package("binding"), package("other")]
+        self.assertEqual(list(check_deny.check_bans(rules, packages, {("binding", "x")})), [])
+        found = list(check_deny.check_bans(rules, packages, {("binding", "x"), ("other", "x")}))
+        self.assertEqual(found, ["x 1.0.0 is banned: why"])
+
 
 RULES = {
     "layer": [

@@ -38,6 +38,7 @@ enum Request {
     Append(Vec<StoredEvent>, Vec<Finding>, oneshot::Sender<Result<(), StoreError>>),
     Heads(oneshot::Sender<Result<Vec<ChainHead>, StoreError>>),
     Checkpoint(StoredCheckpoint, oneshot::Sender<Result<(), StoreError>>),
+    NoteHeads(Vec<ChainHead>, oneshot::Sender<Result<(), StoreError>>),
 }
 
 /// The store. Writing needs [`Embedded::open`]; [`Embedded::reader`] only asks.
@@ -71,6 +72,15 @@ impl Embedded {
     /// A store that only answers; another process writes the file, and may not have made it yet.
     pub fn reader(path: &Path) -> Self {
         Self { path: path.to_path_buf(), writer: None }
+    }
+
+    /// Remembers where chains stand whose events are kept elsewhere; durable when this returns. `count` of each is how many
+    /// events came to it since, and `nanos` is not used: it is now.
+    ///
+    /// # Errors
+    /// They cannot be written.
+    pub async fn note_heads(&self, heads: Vec<ChainHead>) -> Result<(), StoreError> {
+        self.tell(|answer| Request::NoteHeads(heads, answer)).await
     }
 
     /// Has the writer's thread do something.
@@ -129,6 +139,9 @@ fn write(mut connection: Connection, mut requests: mpsc::Receiver<Request>, limi
                 Request::Checkpoint(checkpoint, answer) => {
                     let _ = answer.send(proof::append_checkpoint(&mut connection, &checkpoint));
                 }
+                Request::NoteHeads(heads, answer) => {
+                    let _ = answer.send(note_heads(&mut connection, &heads, now()));
+                }
             }
             next = requests.try_recv().ok();
         }
@@ -180,7 +193,7 @@ fn append_all(
             }
         }
         for (event, count) in last.into_values() {
-            set_head(&transaction, event, count, now)?;
+            set_head(&transaction, &event.chain, (event.event.seq, event.hash), count, now)?;
         }
         for finding in findings
             .iter()
@@ -260,16 +273,30 @@ fn head_of(connection: &Connection, chain: &ChainName) -> Result<u64, StoreError
     Ok(head.optional()?.map_or(0, unsigned))
 }
 
-/// Where a chain stands, after this event of it and as many as `count` that are new.
-fn set_head(connection: &Connection, stored: &StoredEvent, count: u64, now: u64) -> Result<(), StoreError> {
-    let (event, chain) = (&stored.event, &stored.chain);
+fn note_heads(connection: &mut Connection, heads: &[ChainHead], now: u64) -> Result<(), StoreError> {
+    let transaction = connection.transaction()?;
+    for ChainHead { name, seq, hash, count, .. } in heads {
+        set_head(&transaction, name, (*seq, *hash), *count, now)?;
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+/// Where a chain stands, after an event of it and as many as `count` that are new.
+fn set_head(
+    connection: &Connection,
+    chain: &ChainName,
+    (seq, hash): (u64, [u8; 32]),
+    count: u64,
+    now: u64,
+) -> Result<(), StoreError> {
     let mut head = connection.prepare_cached(
         "INSERT INTO chains (proxy, worker, epoch, seq, hash, count, time) VALUES (?1,?2,?3,?4,?5,?6,?7)
          ON CONFLICT DO UPDATE SET seq = excluded.seq, hash = excluded.hash, count = count + excluded.count,
            time = excluded.time WHERE excluded.seq > seq",
     )?;
-    let (epoch, seq) = (signed(chain.epoch), signed(event.seq));
-    let values = params![chain.proxy, chain.worker, epoch, seq, stored.hash, signed(count), signed(now)];
+    let (epoch, seq) = (signed(chain.epoch), signed(seq));
+    let values = params![chain.proxy, chain.worker, epoch, seq, hash, signed(count), signed(now)];
     head.execute(values)?;
     Ok(())
 }

@@ -9,8 +9,8 @@ use crate::model::{ChainName, Finding};
 /// Type of events about requests.
 pub(crate) const REQUEST: &str = "mcp.request";
 
-/// Type of an event.
-pub(crate) fn event_type(event: &AuditEvent) -> &str {
+/// Type of an event: `mcp.request`, or what another program called its own.
+pub fn event_type(event: &AuditEvent) -> &str {
     if event.source.is_empty() { REQUEST } else { &event.event_type }
 }
 
@@ -40,7 +40,8 @@ pub(crate) fn decision(event: &AuditEvent) -> Option<&'static str> {
     }
 }
 
-pub(crate) fn timestamp(nanos: u64) -> String {
+/// RFC 3339 with nanoseconds, of nanoseconds since 1970.
+pub fn timestamp(nanos: u64) -> String {
     let time = jiff::Timestamp::from_nanosecond(i128::from(nanos)).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     format!("{time:.9}")
 }

@@ -9,7 +9,7 @@ mod proof;
 mod query;
 
 pub use embedded::{Embedded, Limits};
-pub use envelope::{envelope, finding_envelope};
+pub use envelope::{envelope, event_type, finding_envelope, timestamp};
 pub use model::{ChainHead, ChainName, Finding, StoredEvent};
 pub use proof::{ChainedEvent, Depth, Position, Selection, Span, StoredCheckpoint};
 pub use query::{Filter, Page, Stats, Summary};

@@ -201,3 +201,18 @@ async fn the_end_of_a_chain_that_lost_events_is_stored_once() {
     assert_eq!(page.events[1]["payload"]["missing"], 3);
     assert_eq!(page.events[1]["payload"]["reason"], "proxy_ended");
 }
+
+#[tokio::test]
+async fn heads_of_chains_that_are_kept_elsewhere_are_remembered_and_never_go_back() {
+    let (folder, store) = open(Limits { max_bytes: u64::MAX, max_age: Duration::from_secs(DAY) });
+    let head =
+        |seq, count| ChainHead { name: chain(), seq, hash: [7; 32], count, floor: 0, removed: 0, nanos: 0 };
+    for (seq, count) in [(9, 9), (4, 1), (12, 3)] {
+        store.note_heads(vec![head(seq, count)]).await.expect("noted");
+    }
+    drop(store);
+    let limits = Limits { max_bytes: u64::MAX, max_age: Duration::from_secs(DAY) };
+    let again = Embedded::open(&folder.path().join("events.db"), limits).expect("opens");
+    let [found] = again.heads().await.expect("heads").try_into().expect("one");
+    assert_eq!((found.seq, found.count), (12, 12));
+}

@@ -1,0 +1,264 @@
+//! From records to events. Pure.
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use prost::Message;
+use sallyport_audit_proto::chain;
+use sallyport_audit_proto::v1::{AuditEvent, EventRecord};
+use sallyport_event_store::{ChainName, Finding, StoredEvent};
+use serde_json::Value;
+
+use crate::encode::BYTES;
+use crate::record::{Entry, Format};
+
+/// Why a record holds nothing that can be kept as an event.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// The header that says how to read the value.
+    #[error("content-type is `{0}`; application/protobuf or application/json is understood")]
+    ContentType(String),
+    /// There is none, or another than UTF-8.
+    #[error("there is no readable content-type header")]
+    NoContentType,
+    /// The value has another form.
+    #[error("value is no sallyport.audit.v1.EventRecord: {0}")]
+    Protobuf(String),
+    /// The value has another form.
+    #[error("value is no JSON envelope: {0}")]
+    Json(String),
+    /// The envelope lacks what makes it an event of a chain.
+    #[error("envelope lacks `{0}`, or it has another form")]
+    Missing(&'static str),
+    /// The event's bytes are none.
+    #[error("event is no sallyport.audit.v1.AuditEvent with a sequence: {0}")]
+    Event(String),
+    /// The event was altered.
+    #[error("hash of the event is not that of its bytes")]
+    Hash,
+    /// A finding of a newer version.
+    #[error("finding has the unknown type `{0}`")]
+    Finding(String),
+}
+
+/// Reads a record by its `content-type` header and its value. The event's hash is checked; its place in the chain is not.
+///
+/// # Errors
+/// It holds no event: trying again does not help.
+pub fn decode(content_type: Option<&[u8]>, value: &[u8]) -> Result<Entry, DecodeError> {
+    let content_type =
+        content_type.and_then(|text| std::str::from_utf8(text).ok()).ok_or(DecodeError::NoContentType)?;
+    // Parameters, such as a character set, change nothing.
+    let media = content_type.split(';').next().unwrap_or_default().trim();
+    if media.eq_ignore_ascii_case(Format::Protobuf.content_type()) {
+        from_protobuf(value)
+    } else if media.eq_ignore_ascii_case(Format::Json.content_type()) {
+        from_json(value)
+    } else {
+        Err(DecodeError::ContentType(content_type.chars().take(64).collect()))
+    }
+}
+
+fn from_protobuf(value: &[u8]) -> Result<Entry, DecodeError> {
+    let record = EventRecord::decode(value).map_err(|error| DecodeError::Protobuf(error.to_string()))?;
+    let chain = ChainName { proxy: record.proxy, worker: record.worker, epoch: record.epoch };
+    match record.finding {
+        Some(found) => {
+            finding(chain, &found.event_type, (found.from_seq, found.to_seq), found.found_unix_nanos)
+        }
+        None => event(chain, record.event, &record.hash),
+    }
+}
+
+fn from_json(value: &[u8]) -> Result<Entry, DecodeError> {
+    let envelope: Value =
+        serde_json::from_slice(value).map_err(|error| DecodeError::Json(error.to_string()))?;
+    let ours = envelope.pointer("/payload/chain").filter(|chain| chain.is_object());
+    let ours = ours.or_else(|| envelope.get("chain")).ok_or(DecodeError::Missing("payload.chain"))?;
+    let chain = ChainName {
+        proxy: text(ours, "proxy").ok_or(DecodeError::Missing("proxy"))?.into(),
+        worker: number(ours, "worker")
+            .and_then(|worker| worker.try_into().ok())
+            .ok_or(DecodeError::Missing("worker"))?,
+        epoch: text(ours, "epoch").and_then(|text| text.parse().ok()).ok_or(DecodeError::Missing("epoch"))?,
+    };
+    if let Some(encoded) = text(ours, BYTES) {
+        let bytes = BASE64_STANDARD.decode(encoded).map_err(|error| DecodeError::Event(error.to_string()))?;
+        let hash = text(ours, "hash").and_then(unhex).ok_or(DecodeError::Missing("hash"))?;
+        return event(chain, bytes, &hash);
+    }
+    let kind = text(&envelope, "event_type").ok_or(DecodeError::Missing("event_type"))?;
+    let span = number(ours, "from").zip(number(ours, "to")).ok_or(DecodeError::Missing(BYTES))?;
+    let nanos = text(ours, "found_unix_nanos")
+        .and_then(|text| text.parse().ok())
+        .ok_or(DecodeError::Missing("found_unix_nanos"))?;
+    finding(chain, kind, span, nanos)
+}
+
+fn text<'a>(object: &'a Value, name: &str) -> Option<&'a str> {
+    object.get(name).and_then(Value::as_str)
+}
+
+fn number(object: &Value, name: &str) -> Option<u64> {
+    object.get(name).and_then(Value::as_u64)
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    let byte = |pair: &[u8; 2]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    rest.is_empty().then(|| pairs.iter().map(byte).collect()).flatten()
+}
+
+fn event(chain: ChainName, bytes: Vec<u8>, hash: &[u8]) -> Result<Entry, DecodeError> {
+    if chain::hash(&bytes) != hash {
+        return Err(DecodeError::Hash);
+    }
+    let event =
+        AuditEvent::decode(bytes.as_slice()).map_err(|error| DecodeError::Event(error.to_string()))?;
+    if event.seq == 0 {
+        return Err(DecodeError::Event("seq is 0".into()));
+    }
+    let hash = chain::hash(&bytes);
+    Ok(Entry::Event(Box::new(StoredEvent { chain, bytes, hash, event })))
+}
+
+fn finding(chain: ChainName, kind: &str, span: (u64, u64), nanos: u64) -> Result<Entry, DecodeError> {
+    let known = Finding::TYPES.into_iter().find(|known| *known == kind);
+    let event_type = known.ok_or_else(|| DecodeError::Finding(kind.into()))?;
+    Ok(Entry::Finding(Finding { chain, event_type, from: span.0, to: span.1, nanos }))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use sallyport_event_store::envelope;
+
+    use super::*;
+    use crate::encode::{encode, encode_finding};
+    use crate::record::Record;
+
+    const FORMATS: [Format; 2] = [Format::Protobuf, Format::Json];
+
+    fn header(record: &Record, name: &str) -> Option<String> {
+        record.headers.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone())
+    }
+
+    fn read(record: &Record) -> Result<Entry, DecodeError> {
+        decode(header(record, "content-type").as_deref().map(str::as_bytes), &record.value)
+    }
+
+    fn mk_chain(proxy: &str) -> ChainName {
+        ChainName { proxy: proxy.into(), worker: 3, epoch: u64::MAX }
+    }
+
+    fn mk_stored(chain: ChainName, event: &AuditEvent, unknown: &[u8]) -> StoredEvent {
+        // A field that this version does not know, as a newer filter would send it.
+        let mut bytes = event.encode_to_vec();
+        bytes.extend([0xfa, 0x3f, u8::try_from(unknown.len()).unwrap()]);
+        bytes.extend(unknown);
+        let event = AuditEvent::decode(bytes.as_slice()).unwrap();
+        StoredEvent { chain, hash: chain::hash(&bytes), bytes, event }
+    }
+
+    fn mk_event() -> AuditEvent {
+        let trace_id = "0af7651916cd43dd8448eb211c80319c".into();
+        let (event_id, time_unix_nanos) = (vec![7; 16], 1_900_000_000_123_456_789);
+        AuditEvent {
+            seq: 9,
+            server: "payments".into(),
+            trace_id,
+            event_id,
+            time_unix_nanos,
+            ..AuditEvent::default()
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_event_comes_out_as_it_went_in(
+            proxy in "[a-z/:é -]{0,20}", seq in 1..u64::MAX, path in ".*", latency_micros: u64, unknown: [u8; 9],
+            source in "[a-z]{0,3}", payload in prop_oneof![
+                Just("[1.50, 2]"), Just("{\"chain\":7,\"event\":1}"), Just("\"text\""), Just("")],
+        ) {
+            let payload = payload.as_bytes().to_vec();
+            let event = AuditEvent { seq, path, latency_micros, source, payload, ..AuditEvent::default() };
+            let stored = mk_stored(mk_chain(&proxy), &event, &unknown);
+            for format in FORMATS {
+                let back = read(&encode(&stored, format));
+                prop_assert_eq!(back, Ok(Entry::Event(Box::new(stored.clone()))));
+            }
+        }
+
+        #[test]
+        fn nothing_that_comes_breaks_the_reader(value: Vec<u8>) {
+            for format in FORMATS {
+                let _ = decode(Some(format.content_type().as_bytes()), &value);
+            }
+        }
+    }
+
+    #[test]
+    fn every_finding_comes_out_as_it_went_in() {
+        for event_type in Finding::TYPES {
+            let finding = Finding { chain: mk_chain("a/b"), event_type, from: 3, to: u64::MAX, nanos: 17 };
+            for format in FORMATS {
+                let record = encode_finding(&finding, format);
+                assert_eq!(read(&record), Ok(Entry::Finding(finding.clone())));
+                let id = format!("{event_type}/a/b/3/{}/3-{}", u64::MAX, u64::MAX);
+                assert_eq!(header(&record, "ce_id"), Some(id));
+            }
+        }
+    }
+
+    #[test]
+    fn attributes_are_those_of_cloudevents() {
+        let stored = mk_stored(mk_chain("prod/gate way"), &mk_event(), &[]);
+        let record = encode(&stored, Format::Json);
+        assert_eq!(record.key, format!("prod/gate way/3/{}", u64::MAX));
+        let expected = [
+            ("ce_specversion", "1.0"),
+            ("ce_type", "mcp.request"),
+            ("ce_source", "/sallyport/prod/gate%20way"),
+            ("ce_time", "2030-03-17T17:46:40.123456789Z"),
+            ("content-type", "application/json"),
+            ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-0707070707070707-00"),
+        ];
+        for (name, value) in expected {
+            assert_eq!(header(&record, name).as_deref(), Some(value));
+        }
+        assert_eq!(header(&record, "ce_id").map(|id| id.len()), Some(26), "a ULID");
+        assert_eq!(record.headers.len(), expected.len() + 1);
+    }
+
+    #[test]
+    fn the_json_value_is_the_envelope_and_the_bytes() {
+        let stored = mk_stored(mk_chain("p"), &mk_event(), &[]);
+        let mut value: Value = serde_json::from_slice(&encode(&stored, Format::Json).value).unwrap();
+        let bytes = value["payload"]["chain"].as_object_mut().unwrap().remove(BYTES);
+        assert_eq!(bytes, Some(BASE64_STANDARD.encode(&stored.bytes).into()));
+        assert_eq!(value, envelope(&stored.chain, &stored.hash, &stored.event));
+    }
+
+    #[test]
+    fn an_altered_event_is_refused() {
+        let mut stored = mk_stored(mk_chain("p"), &mk_event(), &[]);
+        stored.hash[0] ^= 1;
+        for format in FORMATS {
+            assert_eq!(read(&encode(&stored, format)), Err(DecodeError::Hash));
+        }
+    }
+
+    #[test]
+    fn what_is_no_record_of_ours_is_told_why() {
+        let json = |text: &str| decode(Some(b"application/json; charset=utf-8"), text.as_bytes());
+        assert_eq!(decode(None, b""), Err(DecodeError::NoContentType));
+        assert_eq!(decode(Some(b"text/plain"), b""), Err(DecodeError::ContentType("text/plain".into())));
+        assert!(matches!(json("{"), Err(DecodeError::Json(_))));
+        assert_eq!(json("{}"), Err(DecodeError::Missing("payload.chain")));
+        assert_eq!(
+            json(r#"{"payload":{"chain":{"proxy":"p","worker":1}}}"#),
+            Err(DecodeError::Missing("epoch"))
+        );
+        assert!(matches!(decode(Some(b"application/protobuf"), b"\xff"), Err(DecodeError::Protobuf(_))));
+        assert_eq!(decode(Some(b"application/protobuf"), b""), Err(DecodeError::Hash));
+    }
+}

@@ -1,0 +1,199 @@
+//! The producer.
+
+use std::sync::Arc;
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::KafkaError;
+use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders, OwnedMessage, Timestamp};
+use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::{ClientConfig, Statistics};
+use tokio::sync::watch;
+
+use crate::flight::{Failed, Flight};
+use crate::record::Record;
+use crate::settings::SettingsError;
+
+/// Header of a dead record: why it is there.
+pub const REASON: &str = "sallyport_reason";
+/// Header of a dead record: the topic that it was for.
+pub const TOPIC: &str = "sallyport_topic";
+
+/// What the client tells about itself, once a second.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Observed {
+    /// Records that are not acknowledged.
+    pub records: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Brokers with a connection.
+    pub brokers_up: u64,
+    /// 99th percentile of requests' times, the slowest broker's, in seconds.
+    pub round_trip_seconds: f64,
+    /// Requests that were tried again, since the start.
+    pub retries: u64,
+}
+
+impl From<&Statistics> for Observed {
+    fn from(statistics: &Statistics) -> Self {
+        let mut observed =
+            Self { records: statistics.msg_cnt, bytes: statistics.msg_size, ..Self::default() };
+        let mut slowest = 0_i64;
+        for broker in statistics.brokers.values() {
+            observed.brokers_up += u64::from(broker.state == "UP" && broker.nodeid >= 0);
+            observed.retries += broker.txretries;
+            slowest = slowest.max(broker.rtt.as_ref().map_or(0, |window| window.p99));
+        }
+        let micros = u64::try_from(slowest).unwrap_or(0);
+        observed.round_trip_seconds = std::time::Duration::from_micros(micros).as_secs_f64();
+        observed
+    }
+}
+
+struct Context {
+    observed: watch::Sender<Observed>,
+}
+
+impl ClientContext for Context {
+    fn stats(&self, statistics: Statistics) {
+        self.observed.send_replace(Observed::from(&statistics));
+    }
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::warn!(%error, reason, "kafka client");
+    }
+}
+
+/// Writes what librdkafka says to the log.
+pub fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    match level {
+        RDKafkaLogLevel::Emerg
+        | RDKafkaLogLevel::Alert
+        | RDKafkaLogLevel::Critical
+        | RDKafkaLogLevel::Error => tracing::error!(facility, message, "kafka client"),
+        RDKafkaLogLevel::Warning => tracing::warn!(facility, message, "kafka client"),
+        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
+            tracing::info!(facility, message, "kafka client");
+        }
+        RDKafkaLogLevel::Debug => tracing::debug!(facility, message, "kafka client"),
+    }
+}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = Arc<Flight>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, flight: Arc<Flight>) {
+        match result {
+            Ok(_) => flight.arrive(),
+            Err((error, message)) => {
+                let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
+                flight.fail(Failed::new(message.detach(), code));
+            }
+        }
+    }
+}
+
+/// Sends records; a thread of its own takes the brokers' answers.
+#[derive(Clone)]
+pub struct Producer {
+    inner: ThreadedProducer<Context>,
+    observed: watch::Receiver<Observed>,
+}
+
+impl std::fmt::Debug for Producer {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Producer").field("observed", &self.observed).finish_non_exhaustive()
+    }
+}
+
+impl Producer {
+    /// With the settings of [`Settings::producer`](crate::Settings::producer). The brokers need not be there yet.
+    ///
+    /// # Errors
+    /// librdkafka does not take the settings, as where a certificate cannot be read.
+    pub fn open(config: &ClientConfig) -> Result<Self, SettingsError> {
+        let (sender, observed) = watch::channel(Observed::default());
+        let inner = config
+            .create_with_context(Context { observed: sender })
+            .map_err(|error: KafkaError| SettingsError::Client(without_value(&error)))?;
+        Ok(Self { inner, observed })
+    }
+
+    /// Sends a record as part of a flight. It never waits: what librdkafka does not take has failed.
+    pub fn send(&self, topic: &str, record: &Record, flight: &Arc<Flight>) {
+        let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
+        for (key, value) in &record.headers {
+            headers = headers.insert(Header { key, value: Some(value.as_str()) });
+        }
+        self.put(topic, Some(record.key.as_bytes()), Some(&record.value), Some(headers), flight);
+    }
+
+    /// Sends a record again.
+    pub fn resend(&self, failed: &Failed, flight: &Arc<Flight>) {
+        let message = &failed.message;
+        self.put(message.topic(), message.key(), message.payload(), message.headers().cloned(), flight);
+    }
+
+    /// Sends a record to `topic` for those that cannot be taken further, and says there why and what it was for.
+    pub fn bury(&self, topic: &str, failed: &Failed, with_value: bool, flight: &Arc<Flight>) {
+        let message = &failed.message;
+        let headers = message.headers().cloned().unwrap_or_else(OwnedHeaders::new);
+        let headers = headers
+            .insert(Header { key: REASON, value: Some(failed.reason().as_str()) })
+            .insert(Header { key: TOPIC, value: Some(message.topic()) });
+        let value = message.payload().filter(|_| with_value);
+        self.put(topic, message.key(), value, Some(headers), flight);
+    }
+
+    fn put(
+        &self,
+        topic: &str,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: Option<OwnedHeaders>,
+        flight: &Arc<Flight>,
+    ) {
+        let mut record = BaseRecord::with_opaque_to(topic, Arc::clone(flight));
+        record.key = key;
+        record.payload = value;
+        record.headers = headers;
+        flight.depart();
+        if let Err((error, record)) = self.inner.send(record) {
+            let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
+            let message = OwnedMessage::new(
+                value.map(<[u8]>::to_vec),
+                key.map(<[u8]>::to_vec),
+                topic.into(),
+                Timestamp::NotAvailable,
+                -1,
+                -1,
+                record.headers,
+            );
+            flight.fail(Failed::new(message, code));
+        }
+    }
+
+    /// Why this producer can send nothing any more; none: it can.
+    pub fn fatal(&self) -> Option<String> {
+        self.inner.client().fatal_error().map(|(code, reason)| format!("{code:?}: {reason}"))
+    }
+
+    /// What the client tells about itself.
+    pub fn observed(&self) -> Observed {
+        self.observed.borrow().clone()
+    }
+}
+
+/// The error without the value of a setting, which may be a secret.
+pub(crate) fn without_value(error: &KafkaError) -> String {
+    match error {
+        KafkaError::ClientConfig(_, _, name, _) => format!("setting `{name}` is not taken"),
+        KafkaError::ClientCreation(reason) => reason.clone(),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,167 @@
+"""A real Apache Kafka (KRaft) on free ports, with its own tools to look into it."""
+
+import json
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+
+from harness import ROOT, free_port, until
+
+JARS = ROOT / ".cache/tools/kafka"
+# A broker for tests starts quickly and stays small; a benchmark takes the JVM as it comes.
+QUICK = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto"]
+SETTINGS = {
+    "process.roles": "broker,controller", "controller.listener.names": "CONTROLLER", "auto.create.topics.enable": "false",
+    "group.initial.rebalance.delay.ms": "0", "offsets.topic.num.partitions": "4", "transaction.state.log.num.partitions": "4",
+    "controlled.shutdown.enable": "true", "log.retention.ms": "-1",
+}
+# What leaders and elections wait for, for tests that end them.
+IMPATIENT = {
+    "broker.heartbeat.interval.ms": "300", "broker.session.timeout.ms": "2000", "controller.quorum.election.timeout.ms": "500",
+    "controller.quorum.fetch.timeout.ms": "1000", "controller.quorum.election.backoff.max.ms": "300",
+}
+
+
+def install():
+    """Brings the jars, once; Maven looks them up by the version in scripts/versions.env."""
+    wanted = re.search(r"^KAFKA_VERSION=(.+)$", (ROOT / "scripts/versions.env").read_text(), re.MULTILINE)[1]
+    folder = JARS / wanted
+    if not folder.is_dir():
+        for program in ("java", "mvn"):
+            if not shutil.which(program):
+                raise RuntimeError(f"Apache Kafka needs {program}: run scripts/setup.sh, or install a Java 17 and Maven")
+        JARS.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=JARS) as temporary:
+            command = ["mvn", "--quiet", "--batch-mode", "--file", ROOT / "e2e/fixtures/kafka.pom.xml", f"-Dkafka.version={wanted}"]
+            command += ["dependency:copy-dependencies", f"-DoutputDirectory={temporary}/jars"]
+            subprocess.run(command, check=True, timeout=600)
+            # Another run may have been first.
+            if not folder.is_dir():
+                pathlib.Path(temporary, "jars").rename(folder)
+    return folder
+
+
+class Broker:
+    """One broker, which may be killed and started again."""
+
+    def __init__(self, kafka, number, ports):
+        self.kafka, self.number, self.ports = kafka, number, ports
+        self.folder = kafka.folder / f"broker-{number}"
+        self.process = None
+
+    def format(self):
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir()
+        settings = {
+            **SETTINGS, **self.kafka.settings, "node.id": self.number, "log.dirs": self.folder / "data",
+            "listeners": f"PLAINTEXT://127.0.0.1:{self.ports[0]},CONTROLLER://127.0.0.1:{self.ports[1]}",
+            "controller.quorum.voters": ",".join(f"{b.number}@127.0.0.1:{b.ports[1]}" for b in self.kafka.brokers),
+        }
+        path = self.folder / "server.properties"
+        path.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+        self.kafka.java("kafka.tools.StorageTool", "format", "-t", self.kafka.cluster_id, "-c", path)
+
+    def start(self):
+        command = self.kafka.command("kafka.Kafka", self.folder / "server.properties", heap=self.kafka.heap)
+        with open(self.folder / "log", "a") as log:
+            self.mark = log.tell()
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+
+    def is_up(self):
+        if self.process.poll() is not None:
+            raise RuntimeError(f"Kafka ended:\n{(self.folder / 'log').read_text()[-3000:]}")
+        with open(self.folder / "log") as log:
+            log.seek(self.mark)
+            return "Kafka Server started" in log.read()
+
+    def end(self, how=signal.SIGKILL):
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(how)
+            self.process.wait(30)
+
+
+class Kafka:
+    """A cluster of brokers, ready once made; `bootstrap` names them."""
+
+    def __init__(self, brokers=1, heap="384m", options=QUICK, **settings):
+        self.jars = install()
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="sallyport-kafka-"))
+        self.heap, self.options = heap, options
+        replicas = {
+            "default.replication.factor": brokers, "offsets.topic.replication.factor": brokers,
+            "transaction.state.log.replication.factor": brokers, "min.insync.replicas": 2 if brokers > 2 else 1,
+            "transaction.state.log.min.isr": 1,
+        }
+        impatient = IMPATIENT if brokers > 1 else {}
+        self.settings = {**replicas, **impatient, **{name.replace("_", "."): value for name, value in settings.items()}}
+        self.cluster_id = "c2FsbHlwb3J0LXRlc3RzMA"
+        self.brokers = [Broker(self, number, (free_port(), free_port())) for number in range(1, brokers + 1)]
+        try:
+            self.format()
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+
+    @property
+    def bootstrap(self):
+        return ",".join(f"127.0.0.1:{broker.ports[0]}" for broker in self.brokers)
+
+    def command(self, main, *arguments, heap="256m"):
+        java = ["java", f"-Xmx{heap}", *self.options, "-Dorg.slf4j.simpleLogger.defaultLogLevel=info"]
+        return [*java, "-cp", f"{self.jars}/*", main, *map(str, arguments)]
+
+    def java(self, main, *arguments, timeout=60):
+        """Runs one of Kafka's own tools; gives its standard output."""
+        result = subprocess.run(self.command(main, *arguments), capture_output=True, text=True, timeout=timeout)
+        if result.returncode:
+            raise RuntimeError(f"{main} ended with {result.returncode}:\n{result.stdout[-1500:]}{result.stderr[-3000:]}")
+        return result.stdout
+
+    def format(self):
+        """Makes every broker's folder anew, empty."""
+        for broker in self.brokers:
+            broker.format()
+
+    def start(self):
+        for broker in self.brokers:
+            broker.start()
+        for broker in self.brokers:
+            until(broker.is_up, 60, "Kafka is up")
+
+    def kill(self):
+        for broker in self.brokers:
+            broker.end()
+
+    def topics(self, *arguments):
+        return self.java("org.apache.kafka.tools.TopicCommand", "--bootstrap-server", self.bootstrap, *arguments)
+
+    def leader(self, topic, partition=0):
+        lines = self.topics("--describe", "--topic", topic)
+        return int(re.search(rf"Partition: {partition}\s+Leader: (\d+)", lines)[1])
+
+    def records(self, topic, values=False, patience=2500):
+        """Every record of a topic, by partition in order: its headers, its `key`, and where `values` says so its JSON `value`."""
+        main = "org.apache.kafka.tools.consumer.ConsoleConsumer"
+        prints = [f"--formatter-property=print.{name}=true" for name in ("headers", "key")]
+        command = self.command(
+            main, "--bootstrap-server", self.bootstrap, "--topic", topic, "--from-beginning", "--timeout-ms", patience, *prints,
+            f"--formatter-property=print.value={str(values).lower()}", "--formatter-property=headers.separator=\x1f",
+            "--formatter-property=key.separator=\x1e",
+        )
+        result = subprocess.run(command, capture_output=True, timeout=120)
+        lines = [line for line in result.stdout.split(b"\n") if b"ce_id:" in line]
+        return [record(line) for line in lines]
+
+    def stop(self):
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def record(line):
+    headers, key, *value = line.decode(errors="replace").split("\x1e")
+    headers = dict(header.split(":", 1) for header in headers.split("\x1f"))
+    return {**headers, "key": key, **({"value": json.loads(value[0])} if value else {})}
