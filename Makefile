@@ -31,6 +31,14 @@ demo-kubernetes: images ## The same on a real Kubernetes, which it starts if KUB
 	@if [ -z "$$KUBECONFIG" ]; then scripts/setup.sh cluster; fi
 	@python3 e2e/demo_kubernetes.py
 
+.PHONY: audit-stack
+audit-stack: build ## Starts all that the record passes through, Kafka and all, on free ports, and leaves it running
+	@python3 e2e/audit_stack.py
+
+.PHONY: demo-audit
+demo-audit: build ## Breaks what keeps the record while calls go through a real Envoy; ends with a table that balances
+	@python3 e2e/demo_audit.py
+
 .PHONY: check-layers
 check-layers: ## Who may depend on whom (scripts/layers.toml)
 	@python3 scripts/check_layers.py
@@ -58,6 +66,10 @@ fuzz: ## Looks for inputs that break the reader or the verdict, FUZZ_SECONDS (30
 .PHONY: e2e
 e2e: build ## The real things from outside: Envoy, control plane, ingest, API
 	@python3 e2e/run.py
+
+.PHONY: soak
+soak: build ## The end-to-end tests that take minutes
+	@python3 e2e/run.py --soak
 
 PROFILE ?= dev
 .PHONY: images
@@ -100,8 +112,13 @@ bench-kubernetes-scale: ## What the operator costs at 1,000 servers, 100,000 ses
 bench-ingest: ## What an acknowledged event costs the ingest, and how long an acknowledgement takes
 	@cargo run --quiet --locked --release -p sallyport-ingest --example bench
 
+.PHONY: bench-audit-kafka
+bench-audit-kafka: setup ## What an event costs from the spool to Kafka, beside Kafka's own producer benchmark
+	@cargo build --quiet --locked --release -p sallyport-ingest --example bench
+	@python3 e2e/bench/audit_kafka.py
+
 .PHONY: bench
-bench: bench-policy bench-fuel bench-filter bench-ingest ## All benchmarks
+bench: bench-policy bench-fuel bench-filter bench-ingest bench-audit-kafka ## All benchmarks
 
 .PHONY: test
 test: lint unit e2e ## Everything that CI runs

@@ -21,6 +21,7 @@ SALLYPORT = ROOT / "target/debug/sallyport"
 
 
 _TESTS = []
+_SOAKS = []
 
 
 def test(function):
@@ -29,8 +30,14 @@ def test(function):
     return function
 
 
-def tests_of(module):
-    return [function for function in _TESTS if function.__module__ == module.__name__]
+def soak(function):
+    """Marks a test that takes minutes, for `make soak`."""
+    _SOAKS.append(function)
+    return function
+
+
+def tests_of(module, long=False):
+    return [function for function in (_SOAKS if long else _TESTS) if function.__module__ == module.__name__]
 
 
 def python(major):

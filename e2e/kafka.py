@@ -143,7 +143,7 @@ class Kafka:
         lines = self.topics("--describe", "--topic", topic)
         return int(re.search(rf"Partition: {partition}\s+Leader: (\d+)", lines)[1])
 
-    def records(self, topic, values=False, patience=2500):
+    def records(self, topic, values=False, patience=1500):
         """Every record of a topic, by partition in order: its headers, its `key`, and where `values` says so its JSON `value`."""
         main = "org.apache.kafka.tools.consumer.ConsoleConsumer"
         prints = [f"--formatter-property=print.{name}=true" for name in ("headers", "key")]

@@ -1,5 +1,5 @@
-"""Runs the end-to-end tests of e2e/tests against the real things: `run.py [NAME ...]`, where a name is that of a module or
-of a test, or a part of it. Ends with one line of counts.
+"""Runs the end-to-end tests of e2e/tests against the real things: `run.py [--soak] [NAME ...]`, where a name is that of a
+module or of a test, or a part of it; `--soak` runs those that take minutes instead of the others. Ends with one line of counts.
 
 A module's tests run in order, on a stack that they share: each undoes what it changed. The stack is the common one, or what
 the module's own `start()` gives: anything with a `stop()`, and `log_tail()` for what to print after a failure, or None. A
@@ -93,21 +93,22 @@ class Runner:
         return 1 if self.failed or not complete else 0
 
 
-def wanted(names):
-    """Module name -> its tests that `names` choose; all of them without names."""
+def wanted(names, long):
+    """Module name -> its tests, or `long` ones, that `names` choose; all of them without names."""
     chosen = {}
     for path in sorted(FOLDER.glob("*.py")):
         module = importlib.import_module(f"tests.{path.stem}")
-        tests = [t for t in tests_of(module) if not names or any(n in path.stem or n in t.__name__ for n in names)]
+        tests = [t for t in tests_of(module, long) if not names or any(n in path.stem or n in t.__name__ for n in names)]
         if tests:
             chosen[path.stem] = tests
     return chosen
 
 
 def main():
-    runner, chosen = Runner(), wanted(sys.argv[1:])
+    names = [argument for argument in sys.argv[1:] if argument != "--soak"]
+    runner, chosen = Runner(), wanted(names, "--soak" in sys.argv[1:])
     if not chosen:
-        print(f"no test is named {' or '.join(sys.argv[1:])}", file=sys.stderr)
+        print(f"no test is named {' or '.join(names)}", file=sys.stderr)
         return 2
     try:
         for name, tests in chosen.items():

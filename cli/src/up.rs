@@ -64,6 +64,9 @@ pub(crate) struct UpArgs {
     /// The filter's module; by default what `make wasm` built.
     #[arg(long, env = "SALLYPORT_WASM")]
     pub(crate) wasm: Option<PathBuf>,
+    /// Where events go instead of the embedded store.
+    #[command(flatten)]
+    pub(crate) kafka: sallyport_ingest::KafkaArgs,
 }
 
 /// Runs until a signal.
@@ -140,17 +143,16 @@ fn plans(args: &UpArgs, prepared: &Prepared) -> anyhow::Result<Vec<Plan>> {
             ("digest-key-file", data("digest-key")),
         ],
     );
-    let ingest = own(
-        "ingest",
-        vec![
-            ("listen", args.ingest.to_string()),
-            ("admin", args.ingest_admin.to_string()),
-            ("db", data("events.db")),
-            ("spool", data("spool")),
-            ("tls-dir", data("tls")),
-            ("tokens", data("tokens.json")),
-        ],
-    );
+    let mut ingest = vec![
+        ("listen", args.ingest.to_string()),
+        ("admin", args.ingest_admin.to_string()),
+        ("db", data("events.db")),
+        ("spool", data("spool")),
+        ("tls-dir", data("tls")),
+        ("tokens", data("tokens.json")),
+    ];
+    ingest.extend(args.kafka.flags());
+    let ingest = own("ingest", ingest);
     let mut api = vec![
         ("listen", args.api.to_string()),
         ("config", args.config.display().to_string()),

@@ -61,21 +61,82 @@ pub struct Args {
 #[derive(Clone, Debug, clap::Args)]
 pub struct KafkaArgs {
     /// Brings events to Kafka instead of the store: its brokers, as HOST:PORT[,HOST:PORT].
-    #[arg(long = "kafka", env = "SALLYPORT_KAFKA", value_name = "BROKERS")]
-    pub brokers: Option<String>,
+    #[arg(long, env = "SALLYPORT_KAFKA", value_name = "BROKERS")]
+    pub kafka: Option<String>,
     /// File of librdkafka's properties, one `name=value` a line, as for TLS and SASL.
-    #[arg(long = "kafka-config", env = "SALLYPORT_KAFKA_CONFIG", value_name = "FILE", requires = "brokers")]
-    pub config: Option<PathBuf>,
+    #[arg(long, env = "SALLYPORT_KAFKA_CONFIG", value_name = "FILE", requires = "kafka")]
+    pub kafka_config: Option<PathBuf>,
     /// Topic of events; records that brokers refuse go to the one named TOPIC.dead.
-    #[arg(long = "kafka-topic", value_name = "TOPIC", default_value = "mcp.events")]
-    pub topic: String,
+    #[arg(long, value_name = "TOPIC", default_value = "mcp.events")]
+    pub kafka_topic: String,
     /// Partitions of the topic where it is made; 0: topics are never made.
-    #[arg(long = "kafka-partitions", value_name = "COUNT", default_value_t = 6)]
-    pub partitions: u16,
+    #[arg(long, value_name = "COUNT", default_value_t = 6)]
+    pub kafka_partitions: u16,
     /// Replicas of topics that are made; by default as the brokers are set.
-    #[arg(long = "kafka-replication", value_name = "COUNT", requires = "brokers", value_parser = clap::value_parser!(u16).range(1..))]
-    pub replication: Option<u16>,
+    #[arg(long, value_name = "COUNT", requires = "kafka", value_parser = clap::value_parser!(u16).range(1..))]
+    pub kafka_replication: Option<u16>,
     /// Form of records' values.
-    #[arg(long = "kafka-format", value_name = "FORMAT", value_enum, default_value_t)]
-    pub format: Format,
+    #[arg(long, value_name = "FORM", value_enum, default_value_t)]
+    pub kafka_format: Format,
+}
+
+impl KafkaArgs {
+    /// The same as flags: pairs of a name, without dashes, and a value. None where events do not go to Kafka.
+    pub fn flags(&self) -> Vec<(&'static str, String)> {
+        let Self {
+            kafka: Some(brokers),
+            kafka_config,
+            kafka_topic,
+            kafka_partitions,
+            kafka_replication,
+            kafka_format,
+        } = self
+        else {
+            return Vec::new();
+        };
+        let mut flags = vec![
+            ("kafka", brokers.clone()),
+            ("kafka-topic", kafka_topic.clone()),
+            ("kafka-partitions", kafka_partitions.to_string()),
+            ("kafka-format", kafka_format.name().into()),
+        ];
+        flags.extend(kafka_config.iter().map(|file| ("kafka-config", file.display().to_string())));
+        flags.extend(kafka_replication.iter().map(|count| ("kafka-replication", count.to_string())));
+        flags
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Command {
+        #[command(flatten)]
+        kafka: KafkaArgs,
+    }
+
+    #[test]
+    fn what_is_given_again_as_flags_is_the_same() {
+        let given = [
+            "",
+            "--kafka=a:1,b:2",
+            "--kafka-config=f",
+            "--kafka-topic=t",
+            "--kafka-partitions=0",
+            "--kafka-replication=3",
+            "--kafka-format=json",
+        ];
+        let first = Command::parse_from(given).kafka;
+        let again = first
+            .flags()
+            .into_iter()
+            .flat_map(|(name, value)| [format!("--{name}"), value])
+            .collect::<Vec<_>>();
+        let second = Command::parse_from(std::iter::once(String::new()).chain(again)).kafka;
+        assert_eq!(format!("{first:?}"), format!("{second:?}"));
+        assert_eq!(Command::parse_from([""]).kafka.flags(), []);
+    }
 }

@@ -108,19 +108,19 @@ async fn outlet(
     store: Embedded,
     metrics: Metrics,
 ) -> anyhow::Result<Outlet> {
-    let Some(brokers) = &args.brokers else {
+    let Some(brokers) = &args.kafka else {
         return Ok(Outlet::Store(Box::new(Delivery { sink: store, spool, metrics })));
     };
-    let settings = Settings::read(brokers, args.config.as_deref()).context("settings of Kafka")?;
-    let topics = Topics::of(&args.topic);
-    let new = NewTopics { partitions: args.partitions, replication: args.replication };
-    let maker = (args.partitions > 0).then(|| TopicMaker::open(&settings.admin(), topics.clone(), new));
+    let settings = Settings::read(brokers, args.kafka_config.as_deref()).context("settings of Kafka")?;
+    let topics = Topics::of(&args.kafka_topic);
+    let new = NewTopics { partitions: args.kafka_partitions, replication: args.kafka_replication };
+    let maker = (args.kafka_partitions > 0).then(|| TopicMaker::open(&settings.admin(), topics.clone(), new));
     let known = store.heads().await.context("cannot read the chains")?;
     let publisher = Publisher {
         producer: Producer::open(&settings.producer()).context("settings of Kafka")?,
         maker: maker.transpose().context("settings of Kafka")?,
         topics,
-        format: args.format,
+        format: args.kafka_format,
         spool,
         heads: store,
         metrics,

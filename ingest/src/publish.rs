@@ -29,8 +29,8 @@ const CHUNK_BYTES: u64 = 1 << 20;
 const WINDOW_BYTES: u64 = 16 << 20;
 /// Pause after a failure: the first, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
-/// How often it is noted what is delivered, while more is under way.
-const NOTE_EVERY: Duration = Duration::from_millis(500);
+/// How often it is noted what is delivered; so much is delivered again after a kill.
+const NOTE_EVERY: Duration = Duration::from_millis(200);
 /// How long an end waits for what is still to be brought; the rest is brought after the next start.
 const LAST: Duration = Duration::from_secs(2);
 
@@ -83,12 +83,23 @@ type Stands = BTreeMap<ChainName, (Head, u64)>;
 pub(crate) struct Landed {
     last: u64,
     heads: Stands,
+    is_noted: bool,
     noted_at: Instant,
+}
+
+impl Landed {
+    /// When it is time to note it; never, where nothing is new.
+    async fn due(&self) {
+        if self.is_noted {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(NOTE_EVERY.saturating_sub(self.noted_at.elapsed())).await;
+    }
 }
 
 impl Default for Landed {
     fn default() -> Self {
-        Self { last: 0, heads: BTreeMap::new(), noted_at: Instant::now() }
+        Self { last: 0, heads: BTreeMap::new(), is_noted: true, noted_at: Instant::now() }
     }
 }
 
@@ -135,6 +146,10 @@ impl Publisher {
                 biased;
                 () = land(front.as_deref()) => {
                     self.settle().await?;
+                    continue;
+                }
+                () = self.landed.due() => {
+                    self.note().await;
                     continue;
                 }
                 chunk = next, if bytes < WINDOW_BYTES => chunk,
@@ -220,13 +235,15 @@ impl Publisher {
         if let Some(sent) = self.under_way.pop_front() {
             self.metrics.delivered.inc_by(sent.events);
             self.landed.last = sent.last;
+            self.landed.is_noted = false;
             for (chain, (head, count)) in sent.heads {
                 let stand = self.landed.heads.entry(chain).or_insert((head, 0));
                 *stand = (head, stand.1 + count);
             }
         }
         self.observe();
-        if self.under_way.is_empty() || self.landed.noted_at.elapsed() >= NOTE_EVERY {
+        // Landings may leave no time for anything else.
+        if self.landed.noted_at.elapsed() >= NOTE_EVERY {
             self.note().await;
         }
         Ok(())
@@ -237,11 +254,15 @@ impl Publisher {
             sent.flight.land().await;
             self.settle().await?;
         }
+        self.note().await;
         Ok(())
     }
 
     /// Frees what is delivered, after noting where its chains stand: the spool is what knew that until now.
     async fn note(&mut self) {
+        if self.landed.is_noted {
+            return;
+        }
         let heads = self.landed.heads.iter().map(|(name, (head, count))| ChainHead {
             name: name.clone(),
             seq: head.seq,
@@ -254,7 +275,9 @@ impl Publisher {
         match self.heads.note_heads(heads.collect()).await {
             Ok(()) => {
                 self.landed.heads.clear();
+                self.landed.is_noted = true;
                 self.spool.delivered(self.landed.last);
+                self.spool.save().await;
             }
             Err(error) => self.tell_unnoted(&error),
         }

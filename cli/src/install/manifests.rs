@@ -38,6 +38,9 @@ files![
     "overlays/dev/audit.yaml",
     "overlays/dev/kustomization.yaml",
     "overlays/dev/operator.yaml",
+    "overlays/kafka/audit.yaml",
+    "overlays/kafka/kafka.yaml",
+    "overlays/kafka/kustomization.yaml",
     "rbac/audit.yaml",
     "rbac/kustomization.yaml",
     "rbac/operator.yaml",
@@ -53,6 +56,8 @@ pub(crate) enum Overlay {
     Default,
     /// For trying: one replica, and a record that goes with its pod.
     Dev,
+    /// As by default, and events go to Kafka.
+    Kafka,
 }
 
 impl Overlay {
@@ -60,6 +65,7 @@ impl Overlay {
         match self {
             Self::Default => "overlays/default",
             Self::Dev => "overlays/dev",
+            Self::Kafka => "overlays/kafka",
         }
     }
 }

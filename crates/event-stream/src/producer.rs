@@ -65,7 +65,8 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(%error, reason, "kafka client");
+        // The log has told it already.
+        tracing::debug!(%error, reason, "kafka client");
     }
 }
 

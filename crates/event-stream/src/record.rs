@@ -13,6 +13,14 @@ pub enum Format {
 }
 
 impl Format {
+    /// As a flag names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Protobuf => "protobuf",
+            Self::Json => "json",
+        }
+    }
+
     /// The header `content-type`.
     pub fn content_type(self) -> &'static str {
         match self {

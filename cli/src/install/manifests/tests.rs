@@ -1,6 +1,8 @@
 use std::path::Path;
 use std::process::Command;
 
+use clap::ValueEnum;
+
 use super::*;
 
 fn composed(overlay: Overlay) -> BTreeMap<String, Value> {
@@ -38,8 +40,8 @@ fn has(rule: &Value, field: &str, word: &str) -> bool {
 
 #[test]
 fn no_role_has_a_wildcard_impersonates_or_reads_secrets_of_others() {
-    for overlay in [Overlay::Default, Overlay::Dev] {
-        let objects = composed(overlay);
+    for overlay in Overlay::value_variants() {
+        let objects = composed(*overlay);
         let rules = rules(&objects);
         assert!(rules.len() > 20, "{}", rules.len());
         let bound = |role: &str| {
@@ -73,8 +75,8 @@ fn no_role_has_a_wildcard_impersonates_or_reads_secrets_of_others() {
 
 #[test]
 fn every_container_of_ours_is_restricted_and_probed() {
-    for overlay in [Overlay::Default, Overlay::Dev] {
-        let objects = composed(overlay);
+    for overlay in Overlay::value_variants() {
+        let objects = composed(*overlay);
         let workloads: Vec<_> =
             objects.values().filter(|object| object.pointer("/spec/template/spec").is_some()).collect();
         assert_eq!(workloads.len(), 2);
@@ -115,6 +117,26 @@ fn the_overlays_differ_by_what_they_say() {
     );
 }
 
+#[test]
+fn the_overlay_for_kafka_adds_what_reaches_the_brokers() {
+    let (default, kafka) = (composed(Overlay::Default), composed(Overlay::Kafka));
+    let added: Vec<&String> = kafka.keys().filter(|name| !default.contains_key(*name)).collect();
+    assert_eq!(
+        added,
+        [
+            "ConfigMap sallyport-system/sallyport-kafka",
+            "NetworkPolicy sallyport-system/sallyport-kafka",
+            "Secret sallyport-system/sallyport-kafka"
+        ]
+    );
+    let ingest =
+        &kafka["StatefulSet sallyport-system/sallyport-audit"]["spec"]["template"]["spec"]["containers"][0];
+    assert_eq!(ingest["name"], "ingest");
+    let variables = ingest["env"].as_array().unwrap();
+    let brokers = variables.iter().find(|variable| variable["name"] == "SALLYPORT_KAFKA").unwrap();
+    assert_eq!(brokers["valueFrom"]["configMapKeyRef"]["name"], "sallyport-kafka");
+}
+
 /// Kustomize writes `1.0` as `1`.
 fn plain(value: &Value) -> Value {
     match value {
@@ -131,7 +153,7 @@ fn what_is_composed_is_what_kustomize_makes() {
         eprintln!("skipped: needs kubectl; set SALLYPORT_KUBE_BIN to its folder");
         return;
     };
-    for overlay in [Overlay::Default, Overlay::Dev] {
+    for overlay in Overlay::value_variants() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config").join(overlay.folder());
         let output =
             Command::new(Path::new(&bin).join("kubectl")).arg("kustomize").arg(folder).output().unwrap();
@@ -141,7 +163,7 @@ fn what_is_composed_is_what_kustomize_makes() {
             .into_iter()
             .map(|document| sallyport_api::manifest::parse_yaml(document.text).unwrap())
             .collect();
-        let mut ours = compose(overlay).unwrap();
+        let mut ours = compose(*overlay).unwrap();
         for list in [&mut made, &mut ours] {
             list.sort_by_key(|object| {
                 ["/kind", "/metadata/namespace", "/metadata/name"]

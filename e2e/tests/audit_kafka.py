@@ -1,0 +1,270 @@
+"""Kafka behind the ingest: what was acknowledged is in the topic, whatever happens to either of them."""
+
+import collections
+import contextlib
+import http.client
+import pathlib
+import random
+import threading
+import time
+
+from harness import Stack, soak, test, until
+from kafka import Kafka
+from tests.audit_spool import Ingest
+
+# How often the ingest is killed while it delivers.
+KILLS = 3
+# How long Kafka is away in the long form, in seconds.
+AWAY = 60
+
+
+class Audited(Stack):
+    """`sallyport up --kafka` with a broker of its own."""
+
+    def __init__(self):
+        self.kafka = Kafka()
+        try:
+            super().__init__(["--kafka", self.kafka.bootstrap])
+        except BaseException:
+            self.kafka.stop()
+            raise
+
+    def stop(self):
+        super().stop()
+        self.kafka.stop()
+
+
+def start():
+    return Audited()
+
+
+_topics = (f"audit{number}.events" for number in range(100))
+
+
+@contextlib.contextmanager
+def ingest_of(stack, *options, kafka=None, topic=None):
+    """An ingest with a topic of its own, as `ingest.topic`; records are JSON."""
+    topic = topic or next(_topics)
+    bootstrap = (kafka or stack.kafka).bootstrap
+    options = ["--kafka", bootstrap, "--kafka-topic", topic, "--kafka-format", "json", *options]
+    with Ingest(stack, *options) as ingest:
+        ingest.topic = topic
+        yield ingest
+
+
+def delivered(ingest, count, seconds=40):
+    """Waits until the brokers acknowledged `count` events to this process, and nothing waits."""
+    done = lambda: ingest.metric("events_delivered_total") >= count and ingest.metric("spool_records") == 0  # noqa: E731
+    until(done, seconds, f"{count} events are delivered")
+
+
+def numbers(kafka, topic):
+    return [record["value"]["payload"]["number"] for record in kafka.records(topic, values=True)]
+
+
+def arrived(kafka, topic, sent):
+    """Every event is in the topic, once and in order."""
+    found = until(lambda: len(n := numbers(kafka, topic)) >= len(sent) and n, 60, f"{len(sent)} events are in {topic}")
+    copies = [name for name, count in collections.Counter(found).items() if count > 1]
+    assert found == sent, f"{len(found)} of {len(sent)}; not there: {[n for n in sent if n not in found][:5]}, copies: {copies[:5]}"
+
+
+def post_all(ingest, names, padding=""):
+    for name in names:
+        assert ingest.post(name, padding)[0] == 202, name
+    return list(names)
+
+
+@test
+def each_call_through_envoy_is_one_cloudevent_under_its_chain(stack):
+    sent = 40
+    for _ in range(sent):
+        assert stack.call("list_invoices")[0] == 200
+    # The stack's own first verdicts are there as well.
+    records = until(lambda: len(r := stack.kafka.records("mcp.events")) >= sent and r, 30, "the events are in Kafka")
+    ids = [record["ce_id"] for record in records]
+    assert len(ids) == len(set(ids)), "an event is there twice"
+    last = records[-1]
+    assert last["ce_specversion"] == "1.0" and last["ce_type"] == "mcp.request", last
+    assert last["ce_source"] == "/sallyport/standalone" and last["content-type"] == "application/protobuf", last
+    chains = collections.Counter(record["key"] for record in records)
+    assert all(key.startswith("standalone/") and key.count("/") == 2 for key in chains), chains
+    print(f"    {len(ids)} events in {len(chains)} chains")
+
+
+@test
+def kafka_may_be_away_and_every_event_arrives_once_and_in_order(stack):
+    away(stack, 3)
+
+
+@soak
+def kafka_may_be_away_for_a_minute(stack):
+    away(stack, AWAY)
+
+
+def away(stack, seconds):
+    with ingest_of(stack) as ingest:
+        sent = post_all(ingest, [f"before-{number}" for number in range(20)])
+        delivered(ingest, 20)
+        stack.kafka.kill()
+        ends, number = time.monotonic() + seconds, 0
+        while time.monotonic() < ends:
+            sent += post_all(ingest, [f"away-{number}"])
+            number += 1
+            time.sleep(0.01)
+        assert ingest.is_ready(), "acknowledging needs no Kafka"
+        assert ingest.metric("spool_records") > 0
+        stack.kafka.start()
+        sent += post_all(ingest, [f"after-{number}" for number in range(20)])
+        delivered(ingest, len(sent))
+        arrived(stack.kafka, ingest.topic, sent)
+        print(f"    {len(sent)} events, {number} of them while Kafka was away for {seconds} s")
+
+
+@test
+def a_kafka_that_comes_back_empty_gets_all_that_it_had_not_acknowledged(stack):
+    with ingest_of(stack) as ingest:
+        gone = post_all(ingest, [f"gone-{number}" for number in range(10)])
+        delivered(ingest, len(gone))
+        stack.kafka.kill()
+        sent = post_all(ingest, [f"kept-{number}" for number in range(200)])
+        stack.kafka.format()
+        stack.kafka.start()
+        delivered(ingest, len(gone) + len(sent))
+        arrived(stack.kafka, ingest.topic, sent)
+
+
+@test
+def a_topic_that_is_deleted_is_made_again_and_nothing_is_lost_after_it(stack):
+    with ingest_of(stack) as ingest:
+        gone = post_all(ingest, ["gone"])
+        delivered(ingest, 1)
+        stack.kafka.topics("--delete", "--topic", ingest.topic)
+        sent = post_all(ingest, [f"kept-{number}" for number in range(200)])
+        delivered(ingest, len(gone) + len(sent), 60)
+        assert set(numbers(stack.kafka, ingest.topic)) - set(gone) == set(sent)
+
+
+@test
+def a_record_that_the_broker_refuses_goes_to_the_dead_topic_and_its_neighbours_pass(stack):
+    topic = "small.events"
+    stack.kafka.topics("--create", "--topic", topic, "--partitions", "1", "--config", "max.message.bytes=50000")
+    with ingest_of(stack, topic=topic) as ingest:
+        stack.kafka.kill()
+        # Together in one batch, which the broker refuses whole.
+        noise = "".join(random.choices("abcdefghijklmnopqrstuvwxyz0123456789", k=200_000))
+        before = post_all(ingest, [f"before-{number}" for number in range(30)])
+        post_all(ingest, ["huge"], noise)
+        after = post_all(ingest, [f"after-{number}" for number in range(30)])
+        stack.kafka.start()
+        delivered(ingest, 61)
+        assert ingest.metric("kafka_records_dead_total") == 1
+        assert sorted(numbers(stack.kafka, topic)) == sorted(before + after)
+        [dead] = stack.kafka.records(f"{topic}.dead", values=True)
+        assert dead["value"]["payload"]["number"] == "huge" and dead["sallyport_topic"] == topic, dead.keys()
+        assert "MessageSizeTooLarge" in dead["sallyport_reason"], dead["sallyport_reason"]
+
+
+@test
+def no_event_is_missing_from_kafka_though_the_ingest_is_killed_while_it_delivers(stack):
+    with ingest_of(stack) as ingest:
+        stop, acknowledged, unknown = threading.Event(), set(), set()
+
+        def load(sender):
+            number = 0
+            while not stop.is_set():
+                number += 1
+                name = f"{sender}-{number}"
+                try:
+                    status = ingest.post(name)[0]
+                except (OSError, http.client.HTTPException):
+                    status = None
+                (acknowledged if status == 202 else unknown).add(name)
+                if status != 202:
+                    time.sleep(0.01)
+
+        senders = [threading.Thread(target=load, args=(sender,)) for sender in range(4)]
+        for sender in senders:
+            sender.start()
+        for _ in range(KILLS):
+            time.sleep(random.uniform(0.5, 1.5))
+            ingest.kill()
+            ingest.start()
+        until(ingest.is_ready, what="the ingest is back")
+        stop.set()
+        for sender in senders:
+            sender.join()
+        delivered(ingest, 0)
+        records = stack.kafka.records(ingest.topic, values=True)
+        found = [record["ce_id"] for record in records]
+        by_number = {}
+        for record in records:
+            by_number.setdefault(record["value"]["payload"].get("number"), set()).add(record["ce_id"])
+        # What the broker had and the spool's cursor did not know yet is there again, under the same id.
+        assert all(len(ids) == 1 for ids in by_number.values()), "one event has two ids"
+        assert acknowledged <= set(by_number) <= acknowledged | unknown
+        assert not any(record["ce_type"].startswith("audit.") for record in records), "a chain has a hole"
+        print(f"    {len(acknowledged)} acknowledged, {len(found)} records of {len(set(found))} events, {KILLS} kills")
+
+
+@test
+def a_spool_that_is_full_while_kafka_is_away_pushes_back(stack):
+    with ingest_of(stack, "--spool-megabytes=1") as ingest:
+        stack.kafka.kill()
+        sent = []
+        while (answer := ingest.post(f"full-{len(sent)}", "x" * 20_000))[0] == 202:
+            sent.append(f"full-{len(sent)}")
+        assert answer[0] == 429 and ingest.is_ready(), answer
+        stack.kafka.start()
+        until(lambda: ingest.post("room")[0] == 202, 30, what="room")
+        delivered(ingest, len(sent) + 1)
+        arrived(stack.kafka, ingest.topic, [*sent, "room"])
+
+
+@test
+def a_setting_that_cannot_be_used_is_told_by_its_line_and_ends_the_ingest(stack):
+    folder = pathlib.Path(stack.folder)
+    for text, words in [
+        ("# mine\nsasl.pasword=hunter2\n", "line 2: `sasl.pasword` is no property"),
+        ("acks=1\n", "line 1: `acks` cannot be set"),
+        ("security.protocol=ssl\nssl.ca.location=/nowhere/ca.crt\n", "/nowhere/ca.crt"),
+    ]:
+        path = folder / "kafka.properties"
+        path.write_text(text)
+        ingest = Ingest(stack, "--kafka", stack.kafka.bootstrap, "--kafka-config", path)
+        try:
+            assert ingest.process.wait(20) == 1
+            log = (ingest.folder / "log").read_text()
+            assert words in log and "hunter2" not in log, log
+        finally:
+            ingest.__exit__(None)
+
+
+@soak
+def a_new_leader_is_elected_and_every_event_arrives_once(stack):
+    kafka = Kafka(brokers=3, heap="256m")
+    try:
+        with ingest_of(stack, "--kafka-partitions=1", kafka=kafka) as ingest:
+            sent = post_all(ingest, [f"first-{number}" for number in range(50)])
+            delivered(ingest, len(sent))
+            leader = next(b for b in kafka.brokers if b.number == kafka.leader(ingest.topic))
+            stop = threading.Event()
+
+            def load():
+                while not stop.is_set():
+                    sent.extend(post_all(ingest, [f"load-{len(sent)}"]))
+
+            sender = threading.Thread(target=load)
+            sender.start()
+            leader.end()
+            other = next(b for b in kafka.brokers if b is not leader)
+            until(lambda: kafka.leader(ingest.topic) == other.number or kafka.leader(ingest.topic) != leader.number, 60, "an election")
+            leader.start()
+            until(leader.is_up, 60, "the old leader is back")
+            stop.set()
+            sender.join()
+            delivered(ingest, len(sent), 60)
+            arrived(kafka, ingest.topic, sent)
+            print(f"    {len(sent)} events over one election")
+    finally:
+        kafka.stop()
