@@ -16,7 +16,7 @@ import time
 import walk
 from cluster.node import USERS, Node
 from harness import ROOT, SALLYPORT, ControlApi, ask, until
-from kubernetes import Cluster, program
+from kubernetes import given_cluster, program
 from samples import MODERN, OPS, Callers
 from typescript import TypeScript
 from walk import aside, attempt, heading
@@ -147,23 +147,12 @@ def cluster():
     """The one that is given, or our own."""
     given = os.environ.get("KUBECONFIG")
     if given:
-        return Cluster(given)
+        return given_cluster(given)
     node = Node(USERS)
     if not node.is_running():
         aside("starting a Kubernetes node (`make cluster`)")
         node.start()
-    return OwnCluster(node)
-
-
-class OwnCluster(Cluster):
-    """The node of `make cluster`, which goes on when this ends."""
-
-    def __init__(self, node):
-        super().__init__(node.kubeconfig, node)
-
-    def stop(self):
-        if self.proxy is not None:
-            self.proxy.close()
+    return given_cluster(node.kubeconfig)
 
 
 def main():

@@ -1,7 +1,8 @@
 """Kubernetes for tests: a module of `tests/` says `NEEDS = NODE` or `NEEDS = API`, and its tests, or its `start`, are given a
 `Cluster` that all modules of that need share.
 
-- `NODE`: pods run. A node of our own, which needs root, or the cluster that `KUBECONFIG` names.
+- `NODE`: pods run. A node of our own, which needs root, or the cluster that `KUBECONFIG` names. Where that is no node of ours,
+  its Services and pods are reached by forwarded ports, and modules that cannot do with those are left out.
 - `API`: an API server is enough. One of our own, which needs nothing, or the cluster that `KUBECONFIG` names.
 
 A test works in namespaces of its own (`Cluster.namespace`). To stop an API server, start a `ControlPlane` or a node of your
@@ -22,7 +23,7 @@ import subprocess
 from cluster import build
 from cluster import images as cluster_images
 from cluster.control_plane import ControlPlane
-from cluster.node import any_free
+from cluster.node import Node, any_free
 from harness import until
 from images import build as our_build
 
@@ -40,8 +41,8 @@ def provide(need):
     """The cluster that modules of this need share."""
     given = os.environ.get("KUBECONFIG")
     if given:
-        cluster = Cluster(given)
-        if need == NODE and LOAD_IMAGE:
+        cluster = given_cluster(given)
+        if need == NODE and cluster.own is None and LOAD_IMAGE:
             build.build(build.control_plane())
             cluster.load(cluster_images.tools())
         return cluster
@@ -55,13 +56,20 @@ def provide(need):
     return Cluster(node.kubeconfig, node, lock)
 
 
-class Cluster:
-    """A cluster, reached by its kubeconfig. `own` is the node or control plane behind it, if we started it."""
+def given_cluster(kubeconfig):
+    """The cluster of this kubeconfig. If that is the node of `make cluster`, tests may do to it what they do to one of theirs."""
+    return Cluster(kubeconfig, Node.of(kubeconfig), stays=True)
 
-    def __init__(self, kubeconfig, own=None, lock=None):
+
+class Cluster:
+    """A cluster, reached by its kubeconfig. `own` is the node or control plane behind it, if it is of our making; one that
+    `stays` goes on when this ends."""
+
+    def __init__(self, kubeconfig, own=None, lock=None, stays=False):
         self.kubeconfig = kubeconfig
         self.own = own
         self.lock = lock
+        self.stays = stays
         self.proxy = None
         self.ours = {}
         self.has_traefik = False
@@ -186,7 +194,7 @@ class Cluster:
     def stop(self):
         if self.proxy is not None:
             self.proxy.close()
-        if self.own is not None:
+        if self.own is not None and not self.stays:
             self.own.stop()
         elif self.has_traefik:
             self.kubectl("delete", "--wait=false", "-f", FIXTURES / "traefik.yaml")

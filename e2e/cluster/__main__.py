@@ -19,13 +19,14 @@ def main():
         command.add_argument("--number", type=int, default=USERS, help="which, of several beside each other (%(default)s)")
     load = commands.add_parser("load", help="import images into the node")
     load.add_argument("archive", nargs="+")
+    load.add_argument("--number", type=int, default=USERS, help="into which node (%(default)s)")
     arguments = parser.parse_args()
     if arguments.command == "programs":
         print(build.build(build.control_plane()))
         return
     if os.geteuid() != 0:
         sys.exit("cluster: a node needs root, for namespaces and control groups: run this with sudo, or give KUBECONFIG")
-    node = Node(getattr(arguments, "number", USERS))
+    node = Node(arguments.number)
     if arguments.command == "down":
         node.stop()
     elif arguments.command == "load":

@@ -43,6 +43,15 @@ class Node:
         self.gateway, self.address = (str(address) for address in list(link.hosts())[:2])
         self.dns = str(self.services[10])
 
+    @classmethod
+    def of(cls, kubeconfig):
+        """The running node of this kubeconfig, or None: it is another cluster's."""
+        folder = pathlib.Path(kubeconfig).resolve().parent
+        if folder.parent != build.cache().resolve() or not folder.name.startswith("node-"):
+            return None
+        node = cls(int(folder.name.removeprefix("node-")))
+        return node if node.is_running() else None
+
     def is_running(self):
         return self.launcher() is not None
 
@@ -229,6 +238,12 @@ class Node:
             yield
         finally:
             held.unlink()
+
+    def refresh(self):
+        """Starts the components anew that watch the API server. After it was away for long they try again after up to a minute only,
+        and act on what was there before; where leaders are elected they end by themselves."""
+        for component in ["kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kube-netpol"]:
+            self.run("pkill", "--signal", "KILL", "--exact", component[:15])
 
     def launcher(self):
         """The process whose end ends the node. A number alone may be another's by now."""
