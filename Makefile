@@ -108,6 +108,13 @@ bench-kubernetes-scale: ## What the operator costs at 1,000 servers, 100,000 ses
 	@cargo build --quiet --locked --release -p sallyport-operator-xds --example proxies
 	@python3 e2e/bench/kubernetes_scale.py
 
+.PHONY: bench-kubernetes-propagation
+bench-kubernetes-propagation: wasm ## How soon a revocation in a real API server is a verdict of 20 real Envoys; needs root
+	@scripts/setup.sh
+	@cargo build --quiet --locked --release -p sallyport-cli
+	@cargo build --quiet --locked --release -p sallyport-operator-xds --example probes
+	@python3 e2e/bench/kubernetes_propagation.py
+
 .PHONY: bench-ingest
 bench-ingest: ## What an acknowledged event costs the ingest, and how long an acknowledgement takes
 	@cargo run --quiet --locked --release -p sallyport-ingest --example bench

@@ -2,17 +2,18 @@
 kube-apiserver, no pods), and a generator of proxies that speaks our delta xDS, each proxy with a service-account token of its
 own over TLS. `make bench-kubernetes-scale` runs it; `--proxies` and the others make it smaller.
 
-All share this machine's cores: what is told as the operator's own is its CPU time and its memory."""
+It goes in steps, and what a step leaves in the API server is kept below `--state`, so that each can be run alone (`--step`):
+`objects` makes them; `fill` starts an operator, which makes each server's objects and writes all statuses; `measure` starts
+another one on that, as after an upgrade.
+
+All share this machine's cores: what is told as the operator's own is its CPU time and its memory, and the time of the others is
+told beside it."""
 
 import argparse
-import base64
-import collections
-import json
-import os
 import pathlib
 import resource
-import statistics
-import subprocess
+import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -20,257 +21,227 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-from api_client import ApiClient, custom  # noqa: E402
+from api_client import ApiClient, Etcd, custom  # noqa: E402
 from cluster.control_plane import ControlPlane  # noqa: E402
-from harness import ROOT, free_port, until  # noqa: E402
+from harness import ROOT, until  # noqa: E402
+from parts import SYSTEM, Cores, Generator, Operator, certificate_authority, find, install, percentiles, settle  # noqa: E402
+from scale_objects import Objects  # noqa: E402
 
-SALLYPORT = ROOT / "target/release/sallyport"
-PROXIES = ROOT / "target/release/examples/proxies"
-SYSTEM = "sallyport-system"
-SERVER_NAME = f"sallyport-operator.{SYSTEM}.svc"
-NAMESPACES = 20
+SIZES = {"servers": 1000, "grants": 10_000, "sessions": 100_000, "proxies": 10_000}
 
+class Bench:
+    """One step: an API server on what the step before left, an operator, and proxies."""
 
-class Objects:
-    """Servers `s0` and so on, spread over namespaces; each with its share of grants, sessions and pods."""
+    def __init__(self, sizes, saved=None):
+        self.sizes = sizes
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="sallyport-scale-"))
+        self.plane = ControlPlane(saved)
+        self.api = ApiClient(self.plane.kubeconfig, connections=16)
+        self.objects = Objects(self.api, sizes)
+        self.everywhere = sizes.proxies // sizes.servers
+        self.operator = self.generator = None
 
-    def __init__(self, api, sizes):
-        self.api, self.sizes = api, sizes
-
-    def place(self, server):
-        return f"scale-{server % min(NAMESPACES, self.sizes.servers)}", f"s{server}"
-
-    def of_server(self, number):
-        """Ids of a kind come round: the server of the number-th."""
-        return number % self.sizes.servers
-
-    def make(self):
-        namespaces = {self.place(server)[0] for server in range(self.sizes.servers)} | {SYSTEM}
-        self.api.all(lambda name: self.api.ask("POST", "/api/v1/namespaces", {"metadata": {"name": name}}), namespaces)
-        for label, count, make in [
-            ("servers", self.sizes.servers, self.server),
-            ("grants", self.sizes.grants, self.grant),
-            ("sessions", self.sizes.sessions, self.session),
-        ]:
-            began = time.monotonic()
-            self.api.all(make, range(count))
-            took = time.monotonic() - began
-            print(f"{count} {label} made in {took:.1f} s ({count / took:.0f}/s)", flush=True)
-
-    def create(self, namespace, kind, plural, name, spec):
-        body = {"apiVersion": "mcpruntime.org/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
-        self.api.ask("POST", custom(namespace, plural), body)
-
-    def server(self, number):
-        namespace, name = self.place(number)
-        tools = [{"name": "list_invoices", "sideEffect": "read"}, {"name": "refund", "sideEffect": "write", "requiredTrust": "medium"}]
-        spec = {"image": "localhost/none:1", "gateway": {"enabled": True}, "session": {"required": True}, "tools": tools}
-        self.create(namespace, "MCPServer", "mcpservers", name, spec)
-
-    def grant(self, number):
-        namespace, server = self.place(self.of_server(number))
-        subject = {"humanID": f"user-{number}"}
-        spec = {"serverRef": {"name": server}, "subject": subject, "maxTrust": "high", "allowedSideEffects": ["read", "write"]}
-        self.create(namespace, "MCPAccessGrant", "mcpaccessgrants", f"g{number}", spec)
-
-    def session(self, number):
-        namespace, server = self.place(self.of_server(number))
-        subject = {"humanID": f"user-{number % self.sizes.grants}", "agentID": f"agent-{number}"}
-        spec = {"serverRef": {"name": server}, "subject": subject, "consentedTrust": "medium", "expiresAt": "2099-01-01T00:00:00Z"}
-        self.create(namespace, "MCPAgentSession", "mcpagentsessions", f"session-{number}", spec)
-
-    def tokens(self, file):
-        """Writes a line of name and token for each proxy: a pod of the API alone, and a token that is bound to it."""
+    def start(self, tokens, *options):
+        """An operator, and the proxies as soon as it is ready. Tells how long they took."""
         began = time.monotonic()
-        accounts = range(self.sizes.servers)
-        self.api.all(self.account, accounts)
-        lines = self.api.all(self.token, range(self.sizes.proxies))
-        file.write_text("".join(lines))
-        print(f"{self.sizes.proxies} tokens made in {time.monotonic() - began:.1f} s", flush=True)
-
-    def account(self, number):
-        namespace, server = self.place(number)
-        self.api.ask("POST", f"/api/v1/namespaces/{namespace}/serviceaccounts", {"metadata": {"name": f"mcp-workload-{server}"}})
-
-    def token(self, number):
-        namespace, server = self.place(self.of_server(number))
-        account, pod = f"mcp-workload-{server}", f"{server}-{number}"
-        spec = {"serviceAccountName": account, "containers": [{"name": "c", "image": "localhost/none:1"}]}
-        made = self.api.ask("POST", f"/api/v1/namespaces/{namespace}/pods", {"metadata": {"name": pod}, "spec": spec})
-        bound = {"kind": "Pod", "apiVersion": "v1", "name": pod, "uid": made["metadata"]["uid"]}
-        request = {"spec": {"audiences": ["sallyport"], "expirationSeconds": 7200, "boundObjectRef": bound}}
-        answer = self.api.ask("POST", f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token", request)
-        return f"{namespace}/{pod}\t{answer['status']['token']}\n"
-
-
-class Operator:
-    """The operator as a process of this machine, on a kubeconfig."""
-
-    def __init__(self, kubeconfig, folder):
-        self.xds, self.admin, webhook = free_port(), free_port(), free_port()
-        command = [SALLYPORT, "operator", "--kubernetes", "--namespace", SYSTEM, "--listen", f"127.0.0.1:{self.xds}"]
-        command += ["--admin", f"127.0.0.1:{self.admin}", "--webhook", f"127.0.0.1:{webhook}"]
-        self.log = open(folder / "operator.log", "a")
-        environment = {**os.environ, "KUBECONFIG": str(kubeconfig), "RUST_LOG": "warn"}
-        self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log, env=environment)
-
-    def cpu_seconds(self):
-        fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def megabytes(self, field):
-        status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(next(line for line in status.splitlines() if line.startswith(field)).split()[1]) / 1024
+        plane = self.plane.running
+        self.operator = Operator(self.plane.kubeconfig, self.folder, *options)
+        until(self.operator.is_ready, 300, "the operator's readiness")
+        ready = time.monotonic() - began
+        certificate_authority(self.api, self.folder / "ca.pem")
+        self.generator = Generator(self.operator, self.folder / "ca.pem", tokens)
+        programs = {"operator": self.operator.process, "proxies": self.generator.process}
+        self.cores = Cores(**programs, apiserver=plane["kube-apiserver"], etcd=plane["etcd"])
+        wanted = self.sizes.proxies
+        until(lambda: self.generator.state["complete"] >= wanted, 300, f"{wanted} complete proxies")
+        took = time.monotonic() - began
+        print(f"cold start until {wanted} proxies are complete: {took:.1f} s, of which {ready:.1f} s until the operator was ready")
+        print(f"CPU time since then: {self.cores}; failed attempts of proxies: {self.generator.state['failures']}")
+        print(self.operator.memory(), flush=True)
 
     def stop(self):
-        self.process.terminate()
-        self.process.wait(30)
+        for part in [self.generator, self.operator]:
+            if part is not None:
+                part.stop()
+        self.plane.stop()
+        shutil.rmtree(self.folder)
 
 
-class Generator:
-    """The proxies, and what they tell."""
-
-    def __init__(self, operator, ca, tokens):
-        command = [PROXIES, f"127.0.0.1:{operator.xds}", SERVER_NAME, ca, tokens]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        self.state = {"connected": 0, "complete": 0, "updates": 0}
-        self.reached = collections.defaultdict(dict)
-        threading.Thread(target=self.read, daemon=True).start()
-
-    def read(self):
-        for line in self.process.stdout:
-            told = json.loads(line)
-            if "complete" in told:
-                self.state = told
-            else:
-                self.reached[told["name"]].setdefault(told["proxy"], []).append(told["at"])
-
-    def stop(self):
-        self.process.kill()
-        self.process.wait()
+def make_objects(bench, state):
+    install(bench.plane, bench.api)
+    bench.objects.make(SYSTEM)
+    state.mkdir(parents=True, exist_ok=True)
+    (state / "tokens").write_text(bench.objects.tokens())
+    bench.plane.save(state / "objects")
 
 
-def percentiles(seconds):
-    ordered = sorted(seconds)
-    return f"p50 {statistics.median(ordered) * 1e3:.1f} ms, p99 {ordered[int(len(ordered) * 0.99)] * 1e3:.1f} ms, most {ordered[-1] * 1e3:.1f} ms"
+def fill(bench, state):
+    """The first operator of all. It may write statuses as fast as it can: how long that takes at a rate is told by the rate."""
+    bench.start(state / "tokens", "--status-writes-per-second=2000")
+    began = time.monotonic()
+
+    def written():
+        return bench.operator.metric("sallyport_operator_status_writes_total", 'result="written"')
+
+    at_first = written()
+    settle(bench.operator, 1500)
+    took = time.monotonic() - began
+    print(f"{written() - at_first:.0f} statuses written in {took:.0f} s; CPU time since the beginning: {bench.cores}")
+    print(bench.operator.memory(), flush=True)
+    bench.plane.save(state / "filled")
 
 
-def settled(operator, seconds):
-    before = operator.cpu_seconds()
+def measure(bench, state):
+    bench.start(state / "tokens")
+    settle(bench.operator, 300)
+    idle(bench, 60)
+    revocations(bench)
+    new_server(bench)
+    patches(bench)
+    churn(bench)
+    print(bench.operator.memory(), flush=True)
+
+
+def idle(bench, seconds):
+    writes = "sallyport_operator_status_writes_total"
+    cores, before = Cores(**bench.cores.processes), bench.operator.metric(writes)
     time.sleep(seconds)
-    return (operator.cpu_seconds() - before) / seconds
+    share = cores.used("operator") / seconds
+    print(f"settled: {share * 100:.1f} % of a core; {bench.operator.metric(writes) - before:.0f} statuses written in {seconds} s; CPU time: {cores}")
+    print(bench.operator.memory(), flush=True)
 
 
-def revocations(api, objects, generator, sizes, count=200):
+def revocations(bench, count=500):
     """Withdraws sessions one by one. From the event of a watch of our own until the last of the server's proxies has it."""
-    seen, everywhere = {}, sizes.proxies // sizes.servers
+    seen, objects, generator = {}, bench.objects, bench.generator
+    watching = threading.Event()
 
     def watch():
-        for event in api.watch("/apis/mcpruntime.org/v1alpha1/mcpagentsessions"):
+        for event in bench.api.watch("/apis/mcpruntime.org/v1alpha1/mcpagentsessions", watching.set):
             metadata = event["object"]["metadata"]
             seen.setdefault(f"{metadata['namespace']}/{metadata['name']}", time.time())
 
     threading.Thread(target=watch, daemon=True).start()
-    time.sleep(1)
-    from_watch, from_patch, strangers = [], [], 0
-    for number in range(count):
-        namespace, server = objects.place(objects.of_server(number))
+    assert watching.wait(10)
+    from_watch, from_patch = [], []
+    before, cores = generator.state["updates"], Cores(operator=bench.operator.process)
+    for number in range(min(count, bench.sizes.sessions)):
+        namespace, _ = objects.of_server(number)
         name = f"{namespace}/session-{number}"
         began = time.time()
-        api.patch(custom(namespace, "mcpagentsessions", f"session-{number}"), {"revoked": True})
-        until(lambda: len(generator.reached[name]) >= everywhere and name in seen, 10, f"{name} at {everywhere} proxies")
+        bench.api.patch(custom(namespace, "mcpagentsessions", f"session-{number}"), {"revoked": True})
+        until(lambda: len(generator.reached[name]) >= bench.everywhere and name in seen, 10, f"{name} at its proxies")
         last = max(times[0] for times in generator.reached[name].values())
         from_watch.append(last - seen[name])
         from_patch.append(last - began)
-        strangers += sum(not proxy.startswith(f"{namespace}/{server}-") for proxy in generator.reached[name])
-    print(f"revocation, from the watch event to all {everywhere} proxies: {percentiles(from_watch)}")
-    print(f"revocation, from the patch to all {everywhere} proxies: {percentiles(from_patch)}")
-    print(f"proxies of other servers that were told: {strangers}", flush=True)
+    strangers = 0
+    for number in range(len(from_patch)):
+        namespace, server = objects.of_server(number)
+        reached = generator.reached[f"{namespace}/session-{number}"]
+        strangers += sum(not proxy.startswith(f"{namespace}/{server}-") for proxy in reached)
+    print(f"revocation, from the watch event to all {bench.everywhere} proxies: {percentiles(from_watch)}")
+    print(f"revocation, from before the patch to all {bench.everywhere} proxies: {percentiles(from_patch)}")
+    spent = cores.used("operator") / len(from_patch)
+    told = generator.state["updates"] - before
+    print(f"proxies of other servers that were told: {strangers}; told in all: {told}; the operator's CPU: {spent * 1e3:.1f} ms each", flush=True)
 
 
-def churn(api, objects, generator, sizes, operator, seconds=10, rate=1000):
-    """Changes of grants at a rate, each to its own server's proxies."""
-    everywhere = sizes.proxies // sizes.servers
-    before, cpu, began = generator.state["updates"], operator.cpu_seconds(), time.monotonic()
+def new_server(bench, count=20):
+    """From the making of a server to its Deployment; and from a proxy's start after that to its complete state."""
+    deployed, served = [], []
+    for number in range(bench.sizes.servers, bench.sizes.servers + count):
+        namespace, server = bench.objects.place(number)
+        path = f"/apis/apps/v1/namespaces/{namespace}/deployments/{server}"
+        began = time.monotonic()
+        bench.objects.server(number)
+        until(lambda: find(bench.api, path), 30, f"the Deployment {server}")
+        deployed.append(time.monotonic() - began)
+        token = bench.folder / "token"
+        token.write_text(bench.objects.token(namespace, server, number))
+        began = time.monotonic()
+        proxy = Generator(bench.operator, bench.folder / "ca.pem", token)
+        until(lambda: proxy.state["complete"], 30, f"a complete proxy of {server}")
+        served.append(time.monotonic() - began)
+        proxy.stop()
+    print(f"new server, from before its making to its Deployment: {percentiles(deployed)}")
+    print(f"a proxy of it, from its start to its complete state: {percentiles(served)}", flush=True)
+
+
+def patches(bench, seconds=10):
+    """Changes of grants through the API server, as many as it takes beside all else on this machine."""
+    bench_grants = bench.sizes.grants
+    before, cores, began = bench.generator.state["updates"], Cores(**bench.cores.processes), time.monotonic()
 
     def change(number):
+        if time.monotonic() > began + seconds:
+            return False
+        namespace, _ = bench.objects.of_server(number % bench_grants)
+        path = custom(namespace, "mcpaccessgrants", f"g{number % bench_grants}")
+        bench.api.patch(path, {"maxTrust": "low" if number // bench_grants % 2 == 0 else "high"})
+        return True
+
+    changes = sum(bench.api.all(change, range(seconds * 2000)))
+    report(bench, "patches of grants by the API server", changes, before, cores, began)
+
+
+def churn(bench, seconds=30, rate=1000):
+    """Changes of grants at a rate, which go into etcd itself: two cores have no time for so many requests to the API server.
+    It tells of them, to us as to everybody who watches."""
+    etcd = Etcd(bench.plane.etcd)
+    grants = list(etcd.objects("mcpruntime.org/mcpaccessgrants").items())
+    before, cores, began = bench.generator.state["updates"], Cores(**bench.cores.processes), time.monotonic()
+
+    def change(number):
+        key, grant = grants[number % len(grants)]
+        grant["spec"]["maxTrust"] = "medium" if number // len(grants) % 2 == 0 else "low"
+        grant["metadata"]["generation"] += 1
         time.sleep(max(0, began + number / rate - time.monotonic()))
-        grant = number % sizes.grants
-        namespace, _ = objects.place(objects.of_server(grant))
-        trust = "low" if number // sizes.grants % 2 == 0 else "high"
-        api.patch(custom(namespace, "mcpaccessgrants", f"g{grant}"), {"maxTrust": trust})
+        etcd.put(key, grant)
 
-    api.all(change, range(seconds * rate))
+    changes = seconds * rate
+    list(etcd.workers.map(change, range(changes)))
+    report(bench, "changes of grants", changes, before, cores, began)
+
+
+def report(bench, what, changes, before, cores, began):
     took = time.monotonic() - began
-    wanted = before + seconds * rate * everywhere
-    until(lambda: generator.state["updates"] >= wanted, 60, "every change at its proxies")
+    wanted = before + changes * bench.everywhere
+    until(lambda: bench.generator.state["updates"] >= wanted, 120, f"{wanted} updates at proxies")
     late = time.monotonic() - began - took
-    used = operator.cpu_seconds() - cpu
-    print(f"changes of grants: {seconds * rate / took:.0f}/s for {took:.1f} s; the last was everywhere at most {late:.1f} s later")
-    print(f"the operator's CPU time meanwhile: {used:.1f} s, {used / (seconds * rate) * 1e3:.2f} ms a change", flush=True)
+    print(f"{what}: {changes / took:.0f}/s for {took:.1f} s; the last was everywhere at most {late:.1f} s later")
+    print(f"CPU time meanwhile: {cores}; the operator's: {cores.used('operator') / changes * 1e3:.2f} ms a change", flush=True)
 
 
-def certificate_authority(api, file):
-    secret = until(lambda: find(api, f"/api/v1/namespaces/{SYSTEM}/secrets/sallyport-ca"), 60, "the certificate authority")
-    file.write_bytes(base64.b64decode(secret["data"].get("ca.crt") or secret["data"]["tls.crt"]))
-
-
-def find(api, path):
-    try:
-        return api.ask("GET", path)
-    except AssertionError:
-        return None
-
-
-def measure(sizes, folder, plane):
-    api = ApiClient(plane.kubeconfig, connections=16)
-    kubectl = [plane.programs / "kubectl", "--kubeconfig", plane.kubeconfig]
-    subprocess.run([*kubectl, "apply", "--server-side", "-k", ROOT / "config/crd"], check=True, stdout=subprocess.DEVNULL)
-    until(lambda: find(api, "/apis/mcpruntime.org/v1alpha1/mcpservers"), 30, "the resource kinds")
-    objects = Objects(api, sizes)
-    objects.make()
-    tokens, ca = folder / "tokens", folder / "ca.pem"
-    objects.tokens(tokens)
-    began = time.monotonic()
-    operator = Operator(plane.kubeconfig, folder)
-    try:
-        certificate_authority(api, ca)
-        generator = Generator(operator, ca, tokens)
-        try:
-            until(lambda: generator.state["complete"] >= sizes.proxies, 300, f"{sizes.proxies} complete proxies")
-            took = time.monotonic() - began
-            print(f"cold start until {sizes.proxies} proxies are complete: {took:.1f} s, {operator.cpu_seconds():.1f} s of the operator's CPU")
-            print(f"memory: {operator.megabytes('VmRSS'):.0f} MB, at most {operator.megabytes('VmHWM'):.0f} MB", flush=True)
-            revocations(api, objects, generator, sizes)
-            churn(api, objects, generator, sizes, operator)
-            print(f"memory: {operator.megabytes('VmRSS'):.0f} MB, at most {operator.megabytes('VmHWM'):.0f} MB", flush=True)
-            print(f"waiting {sizes.settle} s for the rest of the statuses", flush=True)
-            time.sleep(sizes.settle)
-            print(f"settled: {settled(operator, 30) * 100:.1f} % of a core", flush=True)
-        finally:
-            generator.stop()
-    finally:
-        operator.stop()
+# What each needs and makes.
+STEPS = {"objects": (None, "objects", make_objects), "fill": ("objects", "filled", fill), "measure": ("filled", None, measure)}
 
 
 def main():
+    # What was started is ended, however this ends.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in [("servers", 1000), ("grants", 10_000), ("sessions", 100_000), ("proxies", 10_000), ("settle", 30)]:
+    for name, default in SIZES.items():
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--state", type=pathlib.Path, default=ROOT / "target/bench-kubernetes", help="folder of what is kept between runs")
+    parser.add_argument("--step", choices=STEPS, help="only this step; what it needs must be there")
     sizes = parser.parse_args()
+    state = sizes.state / "-".join(str(getattr(sizes, name)) for name in SIZES)
     # A file for each connection, on both sides.
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    plane = ControlPlane()
-    try:
-        with tempfile.TemporaryDirectory(prefix="sallyport-scale-") as folder:
-            try:
-                measure(sizes, pathlib.Path(folder), plane)
-            except BaseException:
-                print((pathlib.Path(folder) / "operator.log").read_text()[-3000:] if (pathlib.Path(folder) / "operator.log").exists() else "")
-                raise
-    finally:
-        plane.stop()
+    for step in [sizes.step] if sizes.step else STEPS:
+        needs, makes, run = STEPS[step]
+        if sizes.step is None and makes and (state / makes).exists():
+            continue
+        bench = Bench(sizes, needs and state / needs)
+        try:
+            run(bench, state)
+        except BaseException:
+            log = bench.folder / "operator.log"
+            print(log.read_text()[-3000:] if log.exists() else "")
+            raise
+        finally:
+            bench.stop()
 
 
 if __name__ == "__main__":

@@ -17,7 +17,9 @@ SERVICES = "10.0.0.0/16"
 
 
 class ControlPlane:
-    def __init__(self):
+    """`saved` is a folder that `save` filled: its objects are there again, and service-account tokens of then still count."""
+
+    def __init__(self, saved=None):
         self.programs = build.build(build.control_plane())
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="sallyport-control-plane-"))
         self.kubeconfig = self.folder / "kubeconfig"
@@ -29,11 +31,14 @@ class ControlPlane:
         authority.issue("apiserver", "/CN=kube-apiserver", "serverAuth", ["DNS:localhost", "IP:127.0.0.1"])
         authority.issue("admin", "/O=system:masters/CN=admin", "clientAuth")
         authority.kubeconfig(self.kubeconfig, self.url, "admin")
-        signing_key(certificates)
-        etcd, beside = f"http://127.0.0.1:{client}", f"http://127.0.0.1:{peer}"
+        if saved is None:
+            signing_key(certificates)
+        else:
+            self.copy(saved, self.folder)
+        self.etcd, beside = f"http://127.0.0.1:{client}", f"http://127.0.0.1:{peer}"
         self.commands = {
-            "etcd": components.etcd(self.folder / "etcd", etcd, beside),
-            "kube-apiserver": components.apiserver(certificates, etcd, port, SERVICES)
+            "etcd": components.etcd(self.folder / "etcd", self.etcd, beside),
+            "kube-apiserver": components.apiserver(certificates, self.etcd, port, SERVICES)
             + components.apiserver_alone("127.0.0.1"),
         }
         try:
@@ -81,6 +86,22 @@ class ControlPlane:
         if process is not None:
             process.kill()
             process.wait()
+
+    def save(self, folder):
+        """Ends, and leaves what there is in `folder`."""
+        for component in list(self.running):
+            self.end(component)
+        partial = folder.with_name(folder.name + ".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        (partial / "certificates").mkdir(parents=True)
+        self.copy(self.folder, partial)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+
+    def copy(self, source, target):
+        shutil.copytree(source / "etcd", target / "etcd")
+        for key in ["sa.key", "sa.pub"]:
+            shutil.copy(source / "certificates" / key, target / "certificates")
 
     def stop(self):
         for component in list(self.running):

@@ -2,20 +2,23 @@
 //! stream and a filter's stream on it. They acknowledge everything, and tell when what reached them.
 //!
 //! `proxies CONNECT SERVER_NAME CA_FILE TOKENS_FILE` reads lines of `proxy<TAB>token` and prints a JSON object per line:
-//! `{"at", "connected", "complete", "updates"}` each second, and `{"at", "proxy", "name", "removed"}` for each grant or session
-//! that reaches a complete proxy. Times are seconds since 1970.
+//! `{"at", "connected", "complete", "updates", "failures"}` five times a second, `{"at", "proxy", "name"}` for each session that
+//! reaches a complete proxy anew, and a failure's text where it is another than the one before. A proxy is complete when it
+//! holds as many grants and sessions as its baseline says. Grants count as updates and are not told one by one: there are too
+//! many. Times are seconds since 1970.
 #![expect(clippy::print_stdout, reason = "its output is the result")]
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::config::core::v3::node::UserAgentVersionType;
 use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+use prost::Message;
 use sallyport_operator_xds::types;
-use sallyport_policy_proto::wire;
+use sallyport_policy_proto::{v1, wire};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -26,20 +29,38 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Handshakes under way at once: as many proxies would not start in the same millisecond.
 const HANDSHAKES: usize = 64;
-/// Pause before another attempt.
-const PAUSE: Duration = Duration::from_millis(500);
+/// Pauses before another attempt: the first, and the longest, as in the bootstrap of a real proxy.
+const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
+/// Time between two lines of counts.
+const TELL: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Default)]
 struct Counts {
     connected: AtomicU64,
     complete: AtomicU64,
     updates: AtomicU64,
+    failures: AtomicU64,
+    failure: Mutex<String>,
+}
+
+impl Counts {
+    fn failed(&self, failure: &Failure) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        let text = format!("{failure:?}");
+        let mut last = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        if *last != text {
+            println!("{{\"at\":{:.6},\"failure\":{text:?}}}", now());
+            *last = text;
+        }
+    }
 }
 
 #[derive(Debug)]
 struct Proxy {
     name: String,
     token: String,
+    /// From 0 to 1, another one for each: they do not come back at one moment.
+    share: f64,
     endpoint: Endpoint,
     counts: Arc<Counts>,
     handshakes: Arc<Semaphore>,
@@ -73,10 +94,19 @@ fn acknowledge(response: &DeltaDiscoveryResponse) -> DeltaDiscoveryRequest {
 
 impl Proxy {
     async fn run(self) {
+        let [first, longest] = PAUSES;
+        let mut pause = first;
         loop {
-            // What ended it is the control plane's to tell; a proxy just comes back.
-            let _ = self.live().await;
-            tokio::time::sleep(PAUSE).await;
+            let was_connected = match self.live().await {
+                Ok(()) => true,
+                Err(failure) => {
+                    self.counts.failed(&failure);
+                    false
+                }
+            };
+            // What ends a stream is the control plane's to tell; a proxy just comes back.
+            pause = if was_connected { first } else { (pause * 2).min(longest) };
+            tokio::time::sleep(pause.mul_f64(self.share)).await;
         }
     }
 
@@ -105,13 +135,24 @@ impl Proxy {
         let client = AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(64 << 20);
         let mut responses = { client }.delta_aggregated_resources(request).await?.into_inner();
         let mut complete = Complete { counts: &self.counts, is_complete: false };
+        let mut held = v1::Baseline::default();
         while let Some(response) = responses.next().await {
             let response = response?;
             requests.send(acknowledge(&response))?;
-            if response.type_url == types::BASELINE {
-                complete.reached();
-            } else if complete.is_complete {
-                self.tell(&response);
+            let number = u64::try_from(response.resources.len())?;
+            match response.type_url.as_str() {
+                types::BASELINE => {
+                    let body = response.resources.first().and_then(|baseline| baseline.resource.as_ref());
+                    let baseline = v1::Baseline::decode(body.ok_or("an empty baseline")?.value.as_slice())?;
+                    if baseline != held {
+                        return Err(format!("holds {held:?}, and should {baseline:?}").into());
+                    }
+                    complete.reached();
+                }
+                _ if complete.is_complete => self.tell(&response),
+                types::GRANT => held.grants += number,
+                types::SESSION => held.sessions += number,
+                _ => {}
             }
         }
         Ok(())
@@ -119,15 +160,12 @@ impl Proxy {
 
     fn tell(&self, response: &DeltaDiscoveryResponse) {
         let at = now();
-        let names = response.resources.iter().map(|resource| (resource.name.as_str(), false));
-        for (name, removed) in
-            names.chain(response.removed_resources.iter().map(|name| (name.as_str(), true)))
-        {
+        let changed = response.resources.iter().map(|resource| &resource.name);
+        for name in changed.chain(&response.removed_resources) {
             self.counts.updates.fetch_add(1, Ordering::Relaxed);
-            println!(
-                "{{\"at\":{at:.6},\"proxy\":\"{}\",\"name\":\"{name}\",\"removed\":{removed}}}",
-                self.name
-            );
+            if response.type_url == types::SESSION {
+                println!("{{\"at\":{at:.6},\"proxy\":\"{}\",\"name\":\"{name}\"}}", self.name);
+            }
         }
     }
 }
@@ -164,22 +202,26 @@ async fn main() -> Result<(), Failure> {
     let tls = ClientTlsConfig::new().ca_certificate(ca).domain_name(server_name);
     let endpoint = Endpoint::from_shared(format!("https://{connect}"))?.tls_config(tls)?.tcp_nodelay(true);
     let (counts, handshakes) = (Arc::new(Counts::default()), Arc::new(Semaphore::new(HANDSHAKES)));
-    for line in std::fs::read_to_string(tokens)?.lines() {
+    let tokens = std::fs::read_to_string(tokens)?;
+    let all = tokens.lines().count();
+    for (number, line) in (1_u32..).zip(tokens.lines()) {
         let (name, token) = line.split_once('\t').ok_or("tokens are lines of proxy, tab, token")?;
         let (counts, handshakes) = (counts.clone(), handshakes.clone());
-        let proxy =
-            Proxy { name: name.into(), token: token.into(), endpoint: endpoint.clone(), counts, handshakes };
+        let share = f64::from(number) / f64::from(u32::try_from(all)?);
+        let (name, token) = (name.to_string(), token.to_string());
+        let proxy = Proxy { name, token, share, endpoint: endpoint.clone(), counts, handshakes };
         tokio::spawn(proxy.run());
     }
     loop {
         let count = |of: &AtomicU64| of.load(Ordering::Relaxed);
         println!(
-            "{{\"at\":{:.3},\"connected\":{},\"complete\":{},\"updates\":{}}}",
+            "{{\"at\":{:.3},\"connected\":{},\"complete\":{},\"updates\":{},\"failures\":{}}}",
             now(),
             count(&counts.connected),
             count(&counts.complete),
-            count(&counts.updates)
+            count(&counts.updates),
+            count(&counts.failures)
         );
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        tokio::time::sleep(TELL).await;
     }
 }
