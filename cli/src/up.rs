@@ -52,6 +52,15 @@ pub(crate) struct UpArgs {
     /// Address of the ingest's health and metrics.
     #[arg(long, default_value = "127.0.0.1:18003")]
     pub(crate) ingest_admin: SocketAddr,
+    /// Address for events of other programs, `POST /events`; none: they are not taken.
+    #[arg(long, requires = "source_keys")]
+    pub(crate) events: Option<SocketAddr>,
+    /// Takes them without TLS, for a network that is trusted.
+    #[arg(long, requires = "events")]
+    pub(crate) events_plaintext: bool,
+    /// File of source names by key digest (see docs/audit.md).
+    #[arg(long, requires = "events")]
+    pub(crate) source_keys: Option<PathBuf>,
     /// Address of the control API's health and metrics; none: its metrics are not served.
     #[arg(long)]
     pub(crate) api_admin: Option<SocketAddr>,
@@ -152,7 +161,11 @@ fn plans(args: &UpArgs, prepared: &Prepared) -> anyhow::Result<Vec<Plan>> {
         ("tokens", data("tokens.json")),
     ];
     ingest.extend(args.kafka.flags());
-    let ingest = own("ingest", ingest);
+    let mut ingest = own("ingest", ingest);
+    if let (Some(address), Some(keys)) = (&args.events, &args.source_keys) {
+        ingest.arguments.extend([format!("--events={address}"), format!("--source-keys={}", keys.display())]);
+        ingest.arguments.extend(args.events_plaintext.then(|| "--events-plaintext".to_string()));
+    }
     let mut api = vec![
         ("listen", args.api.to_string()),
         ("config", args.config.display().to_string()),
@@ -249,6 +262,10 @@ fn announce(args: &UpArgs, took: Duration) {
     ));
     say(&format!("  manifests    {}   (every change is picked up)", args.config.display()));
     say(&format!("  events       {}   (`sallyport events`)", args.data.join("events.db").display()));
+    if let Some(events) = args.events {
+        let scheme = if args.events_plaintext { "http" } else { "https" };
+        say(&format!("  POST /events {scheme}://{events}/events"));
+    }
     say(&format!("  Envoy        http://{}   (statistics: /stats/prometheus)", args.envoy_admin));
     say(&format!("  status       http://{}/v1/proxies   (`sallyport status`)", args.operator_admin));
 }

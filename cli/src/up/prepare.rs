@@ -42,8 +42,15 @@ pub(super) fn prepare(args: &UpArgs) -> anyhow::Result<Prepared> {
         ("operator-admin", args.operator_admin),
         ("ingest-admin", args.ingest_admin),
     ];
-    for (flag, address) in ports {
+    for (flag, address) in ports.into_iter().chain(args.events.map(|address| ("events", address))) {
         check_free(flag, address)?;
+    }
+    if let Some(keys) = &args.source_keys {
+        anyhow::ensure!(
+            keys.is_file(),
+            "{} is not there; --source-keys names the file of keys",
+            keys.display()
+        );
     }
     let lock = lock(&args.data)?;
     make_files(args).with_context(|| format!("cannot prepare {}", args.data.display()))?;

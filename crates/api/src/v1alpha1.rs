@@ -2,12 +2,14 @@
 
 #[expect(clippy::duplicated_attributes, reason = "columns have the same type")]
 mod access;
+mod audit;
 mod bounds;
 mod server;
 mod server_parts;
 mod status;
 
 pub use access::{MCPAccessGrant, MCPAccessGrantSpec, MCPAgentSession, MCPAgentSessionSpec, ToolRule};
+pub use audit::{AuditArguments, AuditConfig, OnOverload};
 pub use server::{MCPServer, MCPServerSpec};
 pub use server_parts::*;
 pub use status::{AccessStatus, MCPServerStatus};

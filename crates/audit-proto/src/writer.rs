@@ -23,7 +23,7 @@ fields! {
     SERVER = 10; NAMESPACE = 11; TEAM_ID = 12; CLUSTER = 13; ROLLOUT_TRACK = 14;
     HUMAN_ID = 20; AGENT_ID = 21; SUBJECT_TEAM_ID = 22; SESSION_ID = 23;
     HTTP_METHOD = 30; PATH = 31; RPC_METHOD = 32; TOOL_NAME = 33; TARGET = 34; RPC_ID = 35; ERA = 36;
-    PROTOCOL_VERSION = 37; ARGUMENTS_DIGEST = 38; TRACE_ID = 39; MCP_SESSION_ID = 40;
+    PROTOCOL_VERSION = 37; ARGUMENTS_DIGEST = 38; TRACE_ID = 39; MCP_SESSION_ID = 40; ARGUMENTS = 41;
     ALLOWED = 50; REASON = 51; WOULD_DENY = 52; POLICY_VERSION = 53; REQUIRED_TRUST = 54; ADMIN_TRUST = 55;
     CONSENTED_TRUST = 56; EFFECTIVE_TRUST = 57; REQUIRED_SIDE_EFFECT = 58; RISK_LEVEL = 59; MATCHED_GRANT = 60;
     MATCHED_SESSION = 61;
@@ -154,6 +154,7 @@ mod tests {
             arguments_digest: vec![38; 32],
             trace_id: text("trace_id"),
             mcp_session_id: text("mcp_session_id"),
+            arguments: b"{}".to_vec(),
             allowed: true,
             reason: text("reason"),
             would_deny: text("would_deny"),
@@ -202,6 +203,7 @@ mod tests {
             .bytes(ARGUMENTS_DIGEST, &[38; 32])
             .str(TRACE_ID, "trace_id")
             .str(MCP_SESSION_ID, "mcp_session_id")
+            .str(ARGUMENTS, "{}")
             .bool(ALLOWED, true)
             .str(REASON, "reason")
             .str(WOULD_DENY, "would_deny")

@@ -50,6 +50,10 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+fn json_or_text(bytes: &[u8]) -> Value {
+    serde_json::from_slice(bytes).unwrap_or_else(|_| String::from_utf8_lossy(bytes).into())
+}
+
 fn insert_outcome(payload: &mut Map<String, Value>, event: &AuditEvent) {
     if event.phase() != Phase::Decision {
         payload.insert("status".into(), event.status.into());
@@ -155,6 +159,9 @@ fn request(event: &AuditEvent) -> Map<String, Value> {
     }
     if !event.arguments_digest.is_empty() {
         payload.insert("arguments_digest".into(), hex(&event.arguments_digest).into());
+    }
+    if !event.arguments.is_empty() {
+        payload.insert("arguments".into(), json_or_text(&event.arguments));
     }
     insert_outcome(&mut payload, event);
     if event.decision_seq > 0 {

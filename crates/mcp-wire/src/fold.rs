@@ -70,6 +70,18 @@ fn looks_like(key: &str, reserved: &[&str]) -> bool {
     reserved.iter().any(|known| known.len() == folded.len() && known.as_bytes().eq_ignore_ascii_case(folded))
 }
 
+/// Whether a lax reader may take `key` for `known`.
+pub(crate) fn may_be_read_as(key: &str, known: &str) -> bool {
+    key == known || folded(key).eq(folded(known))
+}
+
+fn folded(key: &str) -> impl Iterator<Item = char> {
+    key.chars().filter_map(|c| match fold(c)? {
+        0xff => c.to_lowercase().next(),
+        byte => Some(char::from(byte.to_ascii_lowercase())),
+    })
+}
+
 /// The ASCII letter that `c` may be read as, in any case; none: it may be read as nothing at all.
 fn fold(c: char) -> Option<u8> {
     match c {

@@ -31,6 +31,7 @@ mod json;
 mod media;
 mod message;
 mod method;
+mod redact;
 pub mod resource_uri;
 mod text;
 
@@ -41,4 +42,5 @@ pub use json::Scratch;
 pub use media::check_media;
 pub use message::{Kind, Limits, Message, Reference, read};
 pub use method::Method;
+pub use redact::{Pointers, REDACTED, Withheld, redact};
 pub use text::Text;

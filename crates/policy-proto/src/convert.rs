@@ -202,6 +202,9 @@ impl From<&policy::ServerPolicy> for v1::Server {
                 policy::AuditOverload::Drop => v1::AuditOverload::Drop,
             }
             .into(),
+            audit_arguments: v1::AuditArguments::from(server.audit_arguments).into(),
+            audit_redact: server.audit_redact.clone(),
+            audit_max_argument_bytes: server.audit_max_argument_bytes,
         }
     }
 }
@@ -253,7 +256,34 @@ impl From<v1::Server> for policy::ServerPolicy {
                     policy::AuditOverload::Deny
                 }
             },
+            audit_arguments: audit_arguments(m.audit_arguments),
+            audit_redact: m.audit_redact,
+            audit_max_argument_bytes: match m.audit_max_argument_bytes {
+                0 => policy::DEFAULT_MAX_ARGUMENT_BYTES,
+                bytes => bytes,
+            },
         }
+    }
+}
+
+impl From<policy::AuditArguments> for v1::AuditArguments {
+    fn from(arguments: policy::AuditArguments) -> Self {
+        match arguments {
+            policy::AuditArguments::None => Self::None,
+            policy::AuditArguments::Digest => Self::Digest,
+            policy::AuditArguments::Redacted => Self::Redacted,
+            policy::AuditArguments::Full => Self::Full,
+        }
+    }
+}
+
+/// What may be recorded: unknown values count as nothing.
+fn audit_arguments(value: i32) -> policy::AuditArguments {
+    match v1::AuditArguments::try_from(value) {
+        Ok(v1::AuditArguments::None) | Err(_) => policy::AuditArguments::None,
+        Ok(v1::AuditArguments::Digest | v1::AuditArguments::Unspecified) => policy::AuditArguments::Digest,
+        Ok(v1::AuditArguments::Redacted) => policy::AuditArguments::Redacted,
+        Ok(v1::AuditArguments::Full) => policy::AuditArguments::Full,
     }
 }
 
@@ -362,6 +392,9 @@ mod tests {
             deny_response: policy::DenyResponse::Jsonrpc,
             max_request_bytes: 2048,
             audit_overload: policy::AuditOverload::Drop,
+            audit_arguments: policy::AuditArguments::Redacted,
+            audit_redact: vec!["/card/number".into()],
+            audit_max_argument_bytes: 512,
         }
     }
 
@@ -408,5 +441,6 @@ mod tests {
         assert_eq!(side_effect(99), None);
         let auth = policy::Auth::from(v1::Auth { mode: 99, ..Default::default() });
         assert_eq!(auth.mode, policy::AuthMode::Oauth);
+        assert_eq!(audit_arguments(99), policy::AuditArguments::None);
     }
 }

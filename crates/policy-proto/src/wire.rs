@@ -7,6 +7,7 @@
 //! |---|---|
 //! | 1 | everything before |
 //! | 2 | `FilterConfig.needs`; `FilterConfig.proxy` may be empty: the proxy is called what Envoy is called (`node.id`) |
+//! | 3 | `Server.audit_arguments` other than a digest, with `audit_redact` and `audit_max_argument_bytes` |
 //!
 //! A filter tells its version when it subscribes (`node.user_agent_version`; one that does not is of version 1). A control
 //! plane ends the stream of a filter that is too old, which so never has a complete state and denies; a filter refuses a
@@ -18,7 +19,7 @@ use crate::discovery::Node;
 use crate::v1;
 
 /// The version of this code.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// What a filter calls itself in `node.user_agent_name`.
 pub const FILTER: &str = "sallyport-filter";
 
@@ -39,5 +40,12 @@ pub fn of_filter(name: &str, version: &str) -> u32 {
 
 /// The oldest version that does what `config` says.
 pub fn needed(config: &v1::FilterConfig) -> u32 {
-    if config.proxy.is_empty() { 2 } else { 1 }
+    let digest = [v1::AuditArguments::Unspecified, v1::AuditArguments::Digest].map(i32::from);
+    if config.servers.iter().any(|server| !digest.contains(&server.audit_arguments)) {
+        3
+    } else if config.proxy.is_empty() {
+        2
+    } else {
+        1
+    }
 }

@@ -4,7 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use prost::Message;
-use sallyport_policy::{AuditOverload, AuthMode, Mode, Trust};
+use sallyport_policy::{AuditArguments, AuditOverload, AuthMode, Mode, Trust};
 use sallyport_policy_proto::discovery::DeltaDiscoveryRequest;
 use sallyport_policy_proto::{servers, v1, wire};
 
@@ -26,6 +26,7 @@ fn a_configuration_of_version_1_means_what_it_meant() {
     assert_eq!(server.id.to_string(), "ns/server");
     assert_eq!(server.tools[0].required_trust, Trust::Low);
     assert!(server.session.required);
+    assert_eq!(server.audit_arguments, AuditArguments::Digest);
 }
 
 #[test]
@@ -47,6 +48,24 @@ fn what_an_older_writer_leaves_out_is_never_more_than_it_allowed() {
     assert!(!servers[0].default_allow);
     assert_eq!(servers[0].auth.mode, AuthMode::Header);
     assert_eq!(servers[0].audit_overload, AuditOverload::Deny);
+}
+
+#[test]
+fn what_is_kept_of_arguments_needs_version_3_unless_it_is_the_digest() {
+    let server = |arguments: v1::AuditArguments| v1::Server {
+        audit_arguments: arguments.into(),
+        ..Default::default()
+    };
+    let needed = |arguments| {
+        let config =
+            v1::FilterConfig { proxy: "edge".into(), servers: vec![server(arguments)], ..Default::default() };
+        wire::needed(&config)
+    };
+    assert_eq!(needed(v1::AuditArguments::Unspecified), 1);
+    assert_eq!(needed(v1::AuditArguments::Digest), 1);
+    for more in [v1::AuditArguments::None, v1::AuditArguments::Redacted, v1::AuditArguments::Full] {
+        assert_eq!(needed(more), 3, "{more:?}");
+    }
 }
 
 #[test]

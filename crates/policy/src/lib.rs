@@ -31,8 +31,9 @@ mod store;
 pub use decide::{Call, Identity, Target, Verdict, decide, decide_explained, needs_state};
 pub use explain::{Outcome, Step, Trace};
 pub use model::{
-    AuditOverload, Auth, AuthMode, DEFAULT_MAX_REQUEST_BYTES, DenyResponse, EnforceOn, Grant, Mode, ObjectId,
-    ServerPolicy, Session, SessionRules, SideEffect, SideEffects, Subject, Tool, ToolRule, Trust,
+    AuditArguments, AuditOverload, Auth, AuthMode, DEFAULT_MAX_ARGUMENT_BYTES, DEFAULT_MAX_REQUEST_BYTES,
+    DenyResponse, EnforceOn, Grant, Mode, ObjectId, ServerPolicy, Session, SessionRules, SideEffect,
+    SideEffects, Subject, Tool, ToolRule, Trust,
 };
 pub use reason::{Family, Reason};
 pub use store::{GrantEntry, IdentifiersTooLong, Server, SessionEntry, Store};

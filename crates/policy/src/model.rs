@@ -6,6 +6,8 @@ use core::fmt;
 
 /// Largest request body that is judged unless the server says otherwise, in bytes.
 pub const DEFAULT_MAX_REQUEST_BYTES: u32 = 1 << 20;
+/// Longest arguments that the record keeps unless the server says otherwise, in bytes.
+pub const DEFAULT_MAX_ARGUMENT_BYTES: u32 = 4096;
 
 /// Identity of a Kubernetes object: names are unique within a namespace only.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -222,6 +224,32 @@ pub enum AuditOverload {
     Drop,
 }
 
+/// What the record keeps of a call's arguments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AuditArguments {
+    /// Nothing.
+    None,
+    /// A keyed digest.
+    #[default]
+    Digest,
+    /// The digest, and the arguments without the values at the server's pointers.
+    Redacted,
+    /// The digest, and the arguments.
+    Full,
+}
+
+impl AuditArguments {
+    /// As manifests have it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Digest => "digest",
+            Self::Redacted => "redacted",
+            Self::Full => "full",
+        }
+    }
+}
+
 /// What a server demands of sessions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SessionRules {
@@ -285,6 +313,12 @@ pub struct ServerPolicy {
     pub max_request_bytes: u32,
     /// Behaviour at a full audit ring.
     pub audit_overload: AuditOverload,
+    /// What the record keeps of arguments.
+    pub audit_arguments: AuditArguments,
+    /// JSON pointers to what it must not keep; a part `*` stands for any key or index.
+    pub audit_redact: Vec<String>,
+    /// Longest arguments that it keeps, in bytes.
+    pub audit_max_argument_bytes: u32,
 }
 
 /// A rule of a grant for one tool.

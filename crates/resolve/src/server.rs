@@ -42,6 +42,7 @@ pub fn resolve_server(server: &v1::MCPServer, settings: &Settings) -> (policy::S
     let mut problems = Vec::new();
     let rules = spec.policy.clone().unwrap_or_default();
     let gateway = spec.gateway.clone().unwrap_or_default();
+    let audit = spec.audit.clone().unwrap_or_default();
     if spec.auth.as_ref().is_some_and(|auth| auth.mode == v1::AuthMode::Oauth) {
         let message = "tokens are not verified by this gateway, so every call is denied; use `header` behind an edge that verifies them";
         problems.push(Problem::warning("spec.auth.mode", "TokensNotVerified", message));
@@ -76,10 +77,19 @@ pub fn resolve_server(server: &v1::MCPServer, settings: &Settings) -> (policy::S
         },
         max_request_bytes: u32::try_from(gateway.max_request_bytes)
             .unwrap_or(policy::DEFAULT_MAX_REQUEST_BYTES),
-        audit_overload: match spec.audit.clone().unwrap_or_default().on_overload {
+        audit_overload: match audit.on_overload {
             v1::OnOverload::Deny => policy::AuditOverload::Deny,
             v1::OnOverload::Drop => policy::AuditOverload::Drop,
         },
+        audit_arguments: match audit.arguments {
+            v1::AuditArguments::None => policy::AuditArguments::None,
+            v1::AuditArguments::Digest => policy::AuditArguments::Digest,
+            v1::AuditArguments::Redacted => policy::AuditArguments::Redacted,
+            v1::AuditArguments::Full => policy::AuditArguments::Full,
+        },
+        audit_redact: audit.redact,
+        audit_max_argument_bytes: u32::try_from(audit.max_argument_bytes)
+            .unwrap_or(policy::DEFAULT_MAX_ARGUMENT_BYTES),
         id,
     };
     (resolved, problems)

@@ -283,6 +283,7 @@ fn what_the_gateway_is_told_over_xds_restarts_nothing() {
         "auth: {mode: none}\n",
         "acceptedNamespaces: [b]\n",
         "audit: {onOverload: drop}\n",
+        "audit: {arguments: redacted, redact: [/card/number], maxArgumentBytes: 64}\n",
         "denyResponse: http\n",
         "description: d\nteamID: t\n",
         "replicas: 9\n",

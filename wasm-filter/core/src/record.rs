@@ -1,10 +1,12 @@
 //! The event of a verdict, as far as it is known when the verdict falls.
 
+use alloc::borrow::Cow;
+use alloc::format;
 use alloc::vec::Vec;
 
 use sallyport_audit_proto::writer::{self, EventWriter};
-use sallyport_mcp_wire::{Method, Text};
-use sallyport_policy::{SideEffect, Trust, Verdict};
+use sallyport_mcp_wire::{Method, REDACTED, Scratch, Text, Withheld, redact};
+use sallyport_policy::{AuditArguments, ServerPolicy, SideEffect, Trust, Verdict};
 
 use crate::judge::{Judgement, Ruling, path_only, target_text};
 use crate::settings::Settings;
@@ -16,6 +18,7 @@ const USUAL_BYTES: usize = 512;
 pub(crate) fn record(
     judgement: &Judgement<'_>,
     settings: &Settings,
+    scratch: &mut Scratch,
     nanos: u64,
     body_size: usize,
 ) -> Vec<u8> {
@@ -44,7 +47,7 @@ pub(crate) fn record(
         .str(writer::PATH, path_only(headers))
         .str(writer::TRACE_ID, headers.trace_id().unwrap_or_default())
         .str(writer::MCP_SESSION_ID, headers.mcp_session_id().unwrap_or_default());
-    to = write_message(to, judgement, settings);
+    to = write_message(to, judgement, settings, scratch);
     match &judgement.ruling {
         Ruling::Verdict(verdict) => write_verdict(to, verdict),
         Ruling::Fault(fault) => to.str(writer::REASON, fault.as_str()),
@@ -52,7 +55,12 @@ pub(crate) fn record(
     event
 }
 
-fn write_message<'e>(to: EventWriter<'e>, judgement: &Judgement<'_>, settings: &Settings) -> EventWriter<'e> {
+fn write_message<'e>(
+    to: EventWriter<'e>,
+    judgement: &Judgement<'_>,
+    settings: &Settings,
+    scratch: &mut Scratch,
+) -> EventWriter<'e> {
     let Some(message) = &judgement.message else {
         return to;
     };
@@ -72,10 +80,42 @@ fn write_message<'e>(to: EventWriter<'e>, judgement: &Judgement<'_>, settings: &
             .str(writer::ERA, agreement.era.as_str())
             .str(writer::PROTOCOL_VERSION, agreement.version.unwrap_or_default());
     }
-    match (&settings.digest, message.arguments) {
-        (Some(key), Some(arguments)) => to.bytes(writer::ARGUMENTS_DIGEST, &key.digest(arguments.as_bytes())),
+    match (message.arguments, judgement.server) {
+        (Some(arguments), Some((index, server))) => {
+            write_arguments(to, arguments, settings, (index, server.policy()), scratch)
+        }
         (None, _) | (_, None) => to,
     }
+}
+
+fn write_arguments<'e>(
+    mut to: EventWriter<'e>,
+    arguments: &str,
+    settings: &Settings,
+    (index, policy): (usize, &ServerPolicy),
+    scratch: &mut Scratch,
+) -> EventWriter<'e> {
+    let kept = policy.audit_arguments;
+    if let Some(key) = settings.digest.as_ref().filter(|_| kept != AuditArguments::None) {
+        to = to.bytes(writer::ARGUMENTS_DIGEST, &key.digest(arguments.as_bytes()));
+    }
+    let longest = usize::try_from(policy.audit_max_argument_bytes).unwrap_or(usize::MAX);
+    let text = match kept {
+        AuditArguments::None | AuditArguments::Digest => return to,
+        AuditArguments::Full if arguments.len() <= longest => Ok(Cow::Borrowed(arguments)),
+        AuditArguments::Full => Err(Withheld::TooLong),
+        AuditArguments::Redacted => settings
+            .redact
+            .get(index)
+            .and_then(Option::as_ref)
+            .ok_or(Withheld::Unreadable)
+            .and_then(|pointers| redact(arguments, pointers, longest, scratch)),
+    };
+    let text = text.unwrap_or_else(|withheld| match withheld {
+        Withheld::TooLong => format!("\"[truncated: {} bytes]\"", arguments.len()).into(),
+        Withheld::Unreadable => REDACTED.into(),
+    });
+    to.str(writer::ARGUMENTS, &text)
 }
 
 fn write_verdict<'e>(to: EventWriter<'e>, verdict: &Verdict<'_>) -> EventWriter<'e> {

@@ -16,7 +16,7 @@ const BATCH_BYTES: usize = 512 * 1024;
 /// First and longest pause after a batch was not acknowledged, in nanoseconds.
 const BACKOFF_NANOS: (u64, u64) = (50_000_000, 5_000_000_000);
 /// Room that an event must find, in bytes; an event is never larger than the caps of its fields together.
-const EVENT_ROOM: usize = 16 * 1024;
+const EVENT_ROOM: usize = 32 * 1024;
 
 /// Name of a chain: one worker of one run of one proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]

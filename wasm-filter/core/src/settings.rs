@@ -6,7 +6,8 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use prost::{DecodeError, Message};
-use sallyport_policy::ServerPolicy;
+use sallyport_mcp_wire::Pointers;
+use sallyport_policy::{AuditArguments, ServerPolicy};
 use sallyport_policy_proto::{servers, v1, wire};
 
 use crate::digest::DigestKey;
@@ -32,6 +33,9 @@ pub(crate) struct Settings {
     pub(crate) track: String,
     /// Key of the argument digests.
     pub(crate) digest: Option<DigestKey>,
+    /// What the record must not keep of arguments, by the index of the server; none: there are no such rules, or they cannot be
+    /// read.
+    pub(crate) redact: Vec<Option<Pointers>>,
     /// Capacity of the audit ring.
     pub(crate) ring_bytes: usize,
     /// Period of the tick.
@@ -75,17 +79,25 @@ pub(crate) fn read(bytes: &[u8], node: Node) -> Result<(Settings, Vec<ServerPoli
         return Err(ConfigFault::Newer { needs: config.needs });
     }
     let or = |given: u32, default: u32| if given == 0 { default } else { given };
-    let settings = Settings {
+    let mut settings = Settings {
         revision: core::mem::take(&mut config.revision),
         xds_cluster: core::mem::take(&mut config.xds_cluster),
         audit_cluster: core::mem::take(&mut config.audit_cluster),
         track: track(&node.cluster).into(),
         proxy: Some(core::mem::take(&mut config.proxy)).filter(|name| !name.is_empty()).unwrap_or(node.id),
         digest: DigestKey::new(&config.digest_key),
+        redact: Vec::new(),
         ring_bytes: usize::try_from(or(config.audit_ring_bytes, DEFAULT_RING_BYTES)).unwrap_or(usize::MAX),
         tick_millis: or(config.tick_millis, DEFAULT_TICK_MILLIS).max(LEAST_TICK_MILLIS),
     };
-    Ok((settings, servers(config)))
+    let servers = servers(config);
+    settings.redact = servers.iter().map(redact).collect();
+    Ok((settings, servers))
+}
+
+fn redact(server: &ServerPolicy) -> Option<Pointers> {
+    let wanted = server.audit_arguments == AuditArguments::Redacted;
+    wanted.then(|| Pointers::parse(&server.audit_redact)).flatten()
 }
 
 /// The track in `server:track`, which is what a gateway beside a server is told as its cluster.

@@ -169,7 +169,7 @@ impl Worker {
         if let Some(session) = judgement.session().filter(|_| judgement.allowed()) {
             session.touch(seconds(nanos));
         }
-        let event = record(&judgement, &self.settings, nanos, body_size);
+        let event = record(&judgement, &self.settings, &mut self.scratch, nanos, body_size);
         let answer = answer::to(&judgement, &id);
         self.open(exchange, Exchange::new(event, nanos, answer.is_none(), id));
         match answer {
@@ -192,7 +192,7 @@ impl Worker {
         let judgement = judge::unjudged(Pairs::new(&headers), Fault::Trailers);
         let id = self.event_id(nanos);
         self.counters.verdict(None, judgement.class, false, judgement.reason());
-        let event = record(&judgement, &self.settings, nanos, 0);
+        let event = record(&judgement, &self.settings, &mut self.scratch, nanos, 0);
         self.open(exchange, Exchange::new(event, nanos, false, id));
         if let Some(Err(fault)) = answer::to(&judgement, &id).map(|answer| host.answer(&answer)) {
             host.log(Level::Warn, &format!("refusal could not be answered: {fault}"));
@@ -227,7 +227,7 @@ impl Worker {
         let fault = if outcome.status == 413 { Fault::BodyTooLarge } else { Fault::Incomplete };
         let judgement = judge::unjudged(Pairs::new(&headers), fault);
         self.counters.verdict(None, judgement.class, false, judgement.reason());
-        let event = record(&judgement, &self.settings, outcome.nanos, 0);
+        let event = record(&judgement, &self.settings, &mut self.scratch, outcome.nanos, 0);
         let event = Exchange::new(event, outcome.nanos, false, id).finish(outcome);
         self.enqueue(event, self.promised, outcome.nanos, host);
     }

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::routing;
 use sallyport_api::Kind;
-use sallyport_policy::{AuthMode, Grant, ObjectId, ServerPolicy, Session};
+use sallyport_policy::{AuditOverload, AuthMode, Grant, ObjectId, ServerPolicy, Session};
 use sallyport_resolve::resolve_server;
 use serde_json::{Value, json};
 
@@ -82,6 +82,11 @@ fn server_part(policy: &ServerPolicy) -> Value {
         },
         "tools": tools, "prompts": policy.prompts, "resources": policy.resources, "tasks": policy.tasks,
         "max_request_bytes": policy.max_request_bytes,
+        "audit": {
+            "arguments": policy.audit_arguments.as_str(), "redact": policy.audit_redact,
+            "max_argument_bytes": policy.audit_max_argument_bytes,
+            "on_overload": match policy.audit_overload { AuditOverload::Deny => "deny", AuditOverload::Drop => "drop" },
+        },
     })
 }
 

@@ -401,24 +401,3 @@ pub enum DenyResponse {
     #[expect(missing_docs, reason = "described on the type")]
     Jsonrpc,
 }
-
-/// What a proxy does when it cannot keep another event.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum OnOverload {
-    #[default]
-    #[expect(missing_docs, reason = "described on the field")]
-    Deny,
-    #[expect(missing_docs, reason = "described on the field")]
-    Drop,
-}
-
-/// What happens around the record.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct AuditConfig {
-    /// When the audit ingest is away for so long that no event can be kept: `deny` refuses calls, `drop` loses events
-    /// and leaves a counted gap.
-    #[serde(default)]
-    pub on_overload: OnOverload,
-}

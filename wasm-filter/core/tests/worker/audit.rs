@@ -12,7 +12,7 @@ use crate::proxy::{NOW, Proxy, config, grant, server, session};
 /// A ring that is full after one or two events.
 fn tight(audit_overload: AuditOverload) -> v1::FilterConfig {
     let server = ServerPolicy { audit_overload, ..server() };
-    v1::FilterConfig { audit_ring_bytes: 16 * 1024 + 300, ..config(&[server]) }
+    v1::FilterConfig { audit_ring_bytes: 32 * 1024 + 300, ..config(&[server]) }
 }
 
 fn seqs(events: &[AuditEvent]) -> Vec<u64> {

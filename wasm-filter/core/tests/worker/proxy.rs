@@ -214,6 +214,13 @@ impl Proxy {
 
     /// A call of `read` within a session.
     pub(crate) fn call(&mut self, exchange: u32, session: &str) -> Told {
+        let body =
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"read","arguments":{}}}"#;
+        self.call_with(exchange, session, body)
+    }
+
+    /// A request with this body within a session.
+    pub(crate) fn call_with(&mut self, exchange: u32, session: &str, body: &str) -> Told {
         let headers = [
             (":method", "POST"),
             (":path", "/server/mcp"),
@@ -223,8 +230,6 @@ impl Proxy {
             ("x-mcp-agent-id", "agent"),
             ("x-mcp-agent-session", session),
         ];
-        let body =
-            r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"read","arguments":{}}}"#;
         self.request(exchange, &headers, body)
     }
 
