@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use crate::audit::AuditCommand;
 use crate::client::ApiArgs;
 use crate::doctor::DoctorArgs;
 use crate::install::InstallArgs;
@@ -47,6 +48,9 @@ pub(crate) enum Command {
     Session(SessionCommand),
     /// The newest audit events.
     Events(EventsArgs),
+    /// The record: follows it.
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Tells what would become of a call, and why, step by step. Ends with 2 where it would be denied.
     Explain(ExplainArgs),
     /// Who is connected, and what is wrong.

@@ -10,6 +10,9 @@ const CONNECT: Duration = Duration::from_secs(3);
 /// A revocation waits for every filter's acknowledgement.
 const ANSWER: Duration = Duration::from_secs(90);
 
+/// What follows events goes on for as long as it likes.
+const FOREVER: Duration = Duration::from_secs(10 * 365 * 86_400);
+
 /// Where the control API is.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ApiArgs {
@@ -62,6 +65,23 @@ impl Client {
         self.send(self.http.get(url)).await
     }
 
+    /// A stream of server-sent events, from where a client was.
+    pub(crate) async fn stream(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+        last: Option<&str>,
+    ) -> anyhow::Result<reqwest::Response> {
+        let url =
+            reqwest::Url::parse_with_params(&self.url(path), query).context("address of the control API")?;
+        let mut request = self.http.get(url).timeout(FOREVER);
+        if let Some(last) = last {
+            request = request.header("last-event-id", last);
+        }
+        let answer = self.ask(request).await?;
+        if answer.status().is_success() { Ok(answer) } else { Err(refusal(answer).await) }
+    }
+
     pub(crate) async fn post(&self, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
         let request = self.http.post(self.url(path));
         self.send(if let Some(body) = body { request.json(body) } else { request }).await
@@ -72,15 +92,36 @@ impl Client {
     }
 
     async fn send(&self, request: reqwest::RequestBuilder) -> anyhow::Result<Value> {
+        let answer = self.ask(request).await?;
+        if answer.status().is_success() {
+            return Ok(answer.json().await.unwrap_or(Value::Null));
+        }
+        Err(refusal(answer).await)
+    }
+
+    async fn ask(&self, request: reqwest::RequestBuilder) -> anyhow::Result<reqwest::Response> {
         let unreachable =
             || format!("control API at {} cannot be reached; is `sallyport up` running?", self.base);
-        let answer = request.header("x-api-key", &self.key).send().await.with_context(unreachable)?;
-        let status = answer.status();
-        let body: Value = answer.json().await.unwrap_or(Value::Null);
-        if status.is_success() {
-            return Ok(body);
-        }
-        let message = body.get("message").and_then(Value::as_str).unwrap_or("no reason given");
-        anyhow::bail!("{message} ({status})")
+        request.header("x-api-key", &self.key).send().await.with_context(unreachable)
     }
+}
+
+/// What the API answered in place of what was asked for.
+#[derive(Debug, thiserror::Error)]
+#[error("{message} ({status})")]
+struct Refusal {
+    message: String,
+    status: reqwest::StatusCode,
+}
+
+async fn refusal(answer: reqwest::Response) -> anyhow::Error {
+    let status = answer.status();
+    let body: Value = answer.json().await.unwrap_or(Value::Null);
+    let message = body.get("message").and_then(Value::as_str).unwrap_or("no reason given").to_string();
+    Refusal { message, status }.into()
+}
+
+/// Whether the same may succeed later: the API cannot be reached, or is unavailable.
+pub(crate) fn is_passing(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Refusal>().is_none_or(|refusal| refusal.status.is_server_error())
 }

@@ -13,7 +13,7 @@ use crate::args::{
 };
 use crate::client::{ApiArgs, Client};
 use crate::rollout::Wish;
-use crate::{check, doctor, install, rollout, up};
+use crate::{audit, check, doctor, install, rollout, up};
 
 /// A call that would be denied.
 const DENIED: u8 = 2;
@@ -41,6 +41,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Grant(command) => return grant(command).await,
         Command::Session(command) => return session(command).await,
         Command::Events(args) => events(&args).await?,
+        Command::Audit(command) => return audit::run(command).await,
         Command::Explain(args) => return explain(&args).await,
         Command::Status(args) => status(&args).await?,
     }
@@ -171,7 +172,7 @@ async fn events(args: &EventsArgs) -> anyhow::Result<()> {
 }
 
 /// An event on one line: when, the verdict and its reason, what was asked of which server, and by whom.
-fn told(event: &Value) -> String {
+pub(crate) fn told(event: &Value) -> String {
     let field =
         |name: &str| event.pointer("/payload").and_then(|payload| payload.get(name)).and_then(Value::as_str);
     // The end of what was told of while it was open has no decision of its own.

@@ -1,6 +1,7 @@
 //! The command `sallyport`.
 
 mod args;
+mod audit;
 mod check;
 mod client;
 mod commands;

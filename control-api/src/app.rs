@@ -17,6 +17,7 @@ use crate::auth::{Keys, require_key};
 use crate::enforcement::Peer;
 use crate::error::{ApiError, Code};
 use crate::input::{LONGEST_WAIT, MAX_BODY};
+use crate::live::Live;
 use crate::metrics::{Metrics, observe};
 use crate::openapi;
 use crate::resources::Resources;
@@ -31,6 +32,7 @@ const TIMEOUT: Duration = LONGEST_WAIT.saturating_add(Duration::from_secs(15));
 pub(crate) struct Parts {
     pub(crate) resources: Box<dyn Resources>,
     pub(crate) events: Box<dyn EventStore>,
+    pub(crate) live: Live,
     pub(crate) operator: Peer,
     pub(crate) ingest: Peer,
     pub(crate) keys: Keys,

@@ -21,6 +21,7 @@ mod error;
 mod explain;
 mod input;
 mod kubernetes;
+mod live;
 mod metrics;
 mod openapi;
 mod resources;

@@ -9,6 +9,7 @@ use axum::response::Response;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use sallyport_runtime::files::random_hex;
@@ -35,17 +36,36 @@ struct RouteLabel {
     route: String,
 }
 
-/// Counters of requests.
+/// What is counted.
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics {
     requests: Family<Labels, Counter>,
     seconds: Family<RouteLabel, Histogram, fn() -> Histogram>,
+    /// Who follows events.
+    pub(crate) subscribers: Gauge,
+    /// Who did, and was too slow.
+    pub(crate) subscribers_cut: Counter,
 }
 
 impl Metrics {
     pub(crate) fn register(registry: &mut Registry) -> Self {
         let buckets: fn() -> Histogram = || Histogram::new(exponential_buckets(0.0005, 2.0, 16));
-        let metrics = Self { requests: Family::default(), seconds: Family::new_with_constructor(buckets) };
+        let metrics = Self {
+            requests: Family::default(),
+            seconds: Family::new_with_constructor(buckets),
+            subscribers: Gauge::default(),
+            subscribers_cut: Counter::default(),
+        };
+        registry.register(
+            "sallyport_api_event_streams",
+            "Clients that follow events now",
+            metrics.subscribers.clone(),
+        );
+        registry.register(
+            "sallyport_api_event_streams_cut",
+            "Clients that followed events and were cut, because they took nothing for too long",
+            metrics.subscribers_cut.clone(),
+        );
         registry.register(
             "sallyport_api_requests",
             "Requests by method, route and status",

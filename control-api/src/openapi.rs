@@ -93,7 +93,11 @@ fn responses(route: &Route) -> Value {
             }
             _ => "Done.",
         };
-        let media = if route.path.ends_with(".yaml") { "application/yaml" } else { "application/json" };
+        let media = match route.path {
+            path if path.ends_with(".yaml") => "application/yaml",
+            path if path.ends_with("/stream") => "text/event-stream",
+            _ => "application/json",
+        };
         let body =
             json!({ "description": description, "content": { media: { "schema": reference(schema) } } });
         responses.insert(status.to_string(), body);

@@ -17,6 +17,7 @@ use crate::auth::{Keys, VARIABLE};
 use crate::directory::Directory;
 use crate::enforcement::Peer;
 use crate::kubernetes::{Kubernetes, api_keys};
+use crate::live::{Live, Patience};
 use crate::metrics::Metrics;
 use crate::resources::Resources;
 
@@ -36,6 +37,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
     let app = App::new(Parts {
         resources,
         events: Box::new(Embedded::reader(&db)),
+        live: Live::new(Patience::default(), shutdown.clone()),
         operator: peer("operator", &operator)?,
         ingest: peer("ingest", &ingest)?,
         keys,
@@ -48,6 +50,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
     tracing::info!(%listen, "control API listens");
     let readiness = Readiness::default();
     readiness.set(true);
+    tokio::spawn(Live::watch(app.clone()));
     let api = axum::serve(listener, router(app))
         .with_graceful_shutdown(shutdown.clone().cancelled_owned())
         .into_future();

@@ -100,6 +100,7 @@ pub(crate) const ROUTES: &[Route] = &[
     components::list::ROUTE,
     events::list::ROUTE,
     events::filter::ROUTE,
+    events::stream::ROUTE,
     events::stats::ROUTE,
     events::sources::ROUTE,
     events::types::ROUTE,

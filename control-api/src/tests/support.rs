@@ -13,12 +13,14 @@ use sallyport_event_store::{ChainName, Embedded, EventSink, Limits, StoredEvent}
 use sallyport_resolve::Settings;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::app::{App, Parts, router};
 use crate::auth::Keys;
 use crate::directory::Directory;
 use crate::enforcement::Peer;
+use crate::live::{Live, Patience};
 use crate::metrics::Metrics;
 use crate::resources::Resources;
 
@@ -189,6 +191,10 @@ impl World {
         let app = App::new(Parts {
             resources,
             events: Box::new(Embedded::reader(&folder.path().join("events.db"))),
+            live: Live::new(
+                Patience { heartbeat: Duration::from_millis(100), slow: Duration::from_millis(100) },
+                CancellationToken::new(),
+            ),
             operator: Peer::new(url).unwrap(),
             ingest: Peer::new("http://127.0.0.1:9").unwrap(),
             keys: Keys::load(None, Some(std::ffi::OsStr::new(KEY)), None).unwrap(),
@@ -234,11 +240,16 @@ impl World {
 
     /// Fills the event store.
     pub(crate) async fn record(&self, events: &[AuditEvent]) {
+        self.record_from(1, events).await;
+    }
+
+    /// Goes on with sequence `first`.
+    pub(crate) async fn record_from(&self, first: u64, events: &[AuditEvent]) {
         let limits = Limits { max_bytes: 1 << 30, max_age: Duration::from_secs(1 << 30) };
         let store = Embedded::open(&self.folder.path().join("events.db"), limits).unwrap();
         let stored = events.iter().enumerate().map(|(index, event)| {
             let mut event = event.clone();
-            event.seq = index as u64 + 1;
+            event.seq = index as u64 + first;
             event.time_unix_nanos = 1_900_000_000_000_000_000 + event.seq;
             StoredEvent {
                 chain: ChainName { proxy: "standalone".into(), worker: 0, epoch: 1 },

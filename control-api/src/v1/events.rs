@@ -4,6 +4,7 @@ pub(super) mod filter;
 pub(super) mod list;
 pub(super) mod sources;
 pub(super) mod stats;
+pub(super) mod stream;
 pub(super) mod types;
 
 use axum::Json;
@@ -14,10 +15,8 @@ use crate::app::App;
 use crate::error::{ApiError, Code};
 use crate::input::Params;
 
-/// Parameters of [`page`].
-const QUERY: &[(&str, &str)] = &[
-    ("limit", "How many: 1 to 1000, by default 100."),
-    ("cursor", "Where to go on: `next` of an earlier answer."),
+/// Fields that an event can be chosen by.
+const FIELDS: &[(&str, &str)] = &[
     ("source", "Only of this source, as `payments-gateway`."),
     ("event_type", "Only of this type, as `mcp.request`."),
     ("server", "Only of the server of this name."),
@@ -34,6 +33,19 @@ const QUERY: &[(&str, &str)] = &[
     ("trace_id", "Only of this trace."),
 ];
 
+/// Parameters of [`page`].
+const QUERY: &[(&str, &str)] = &{
+    let mut all = [("", ""); FIELDS.len() + 2];
+    all[0] = ("limit", "How many: 1 to 1000, by default 100.");
+    all[1] = ("cursor", "Where to go on: `next` of an earlier answer.");
+    let mut at = 0;
+    while at < FIELDS.len() {
+        all[at + 2] = FIELDS[at];
+        at += 1;
+    }
+    all
+};
+
 /// Events that match, newest first.
 async fn page(app: &App, params: Params) -> Result<Json<Value>, ApiError> {
     let names: Vec<&str> = QUERY.iter().map(|(name, _)| *name).collect();
@@ -46,9 +58,8 @@ async fn page(app: &App, params: Params) -> Result<Json<Value>, ApiError> {
 }
 
 fn filter(params: &Params) -> Result<Filter, ApiError> {
-    let fields = QUERY.iter().filter(|(name, _)| !matches!(*name, "limit" | "cursor"));
     let wanted: Map<String, Value> =
-        fields.filter_map(|(name, _)| Some(((*name).to_string(), params.get(name)?.into()))).collect();
+        FIELDS.iter().filter_map(|(name, _)| Some(((*name).to_string(), params.get(name)?.into()))).collect();
     serde_json::from_value(Value::Object(wanted))
         .map_err(|error| ApiError::new(Code::InvalidQuery, error.to_string()))
 }
@@ -64,7 +75,7 @@ mod tests {
 
     #[test]
     fn every_documented_filter_filters() {
-        for (name, _) in QUERY.iter().filter(|(name, _)| !matches!(*name, "limit" | "cursor")) {
+        for (name, _) in FIELDS {
             let filter: Filter = serde_json::from_value(json!({ *name: "x" })).unwrap();
             assert_ne!(filter, Filter::default(), "{name}");
         }

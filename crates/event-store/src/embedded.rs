@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::envelope::{decision, envelope, event_type, finding_envelope, source, timestamp};
 use crate::model::{ChainHead, ChainName, Finding, StoredEvent};
 use crate::proof::{ChainedEvent, Depth, Position, Selection, Span, StoredCheckpoint};
-use crate::query::{Filter, Page, Stats, Summary};
+use crate::query::{Filter, Page, Stats, Summary, Tail};
 use crate::{EventSink, EventStore, StoreError};
 use schema::{check_schema, migrate};
 
@@ -376,6 +376,15 @@ impl EventStore for Embedded {
         .await
     }
 
+    async fn end(&self) -> Result<String, StoreError> {
+        self.ask(|connection| Ok(base36(tail::end(connection)?))).await
+    }
+
+    async fn after(&self, filter: Filter, position: String, limit: u32) -> Result<Tail, StoreError> {
+        let after = i64::from_str_radix(&position, 36).map_err(|_| StoreError::Cursor)?;
+        self.ask(move |connection| tail::after(connection, &filter, after, limit)).await
+    }
+
     async fn stats(&self) -> Result<Stats, StoreError> {
         self.ask(|connection| {
             let total = |name: &str| -> Result<u64, StoreError> {
@@ -473,6 +482,8 @@ fn base36(value: i64) -> String {
     }
     digits.iter().rev().collect()
 }
+
+mod tail;
 
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,7 @@ pub use embedded::{Embedded, Limits};
 pub use envelope::{envelope, event_type, finding_envelope, timestamp};
 pub use model::{ChainHead, ChainName, Finding, StoredEvent};
 pub use proof::{ChainedEvent, Depth, Position, Selection, Span, StoredCheckpoint};
-pub use query::{Filter, Page, Stats, Summary};
+pub use query::{Filter, Page, Stats, Summary, Tail};
 
 use async_trait::async_trait;
 
@@ -61,6 +61,11 @@ pub trait EventSink: Send + Sync {
 pub trait EventStore: Send + Sync {
     /// Events that match, newest first, as envelopes.
     async fn events(&self, filter: Filter, limit: u32, cursor: Option<String>) -> Result<Page, StoreError>;
+    /// The position after the newest event. Asked several times a second, so it must cost little.
+    async fn end(&self) -> Result<String, StoreError>;
+    /// Events that match and were stored after `position`, oldest first, at most `limit`. There may be more also when there
+    /// are none: a store need not look through everything at once.
+    async fn after(&self, filter: Filter, position: String, limit: u32) -> Result<Tail, StoreError>;
     /// How many there are.
     async fn stats(&self) -> Result<Stats, StoreError>;
     /// Sources, with how many events each has.

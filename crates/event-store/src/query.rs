@@ -69,6 +69,15 @@ pub struct Page {
     pub next: Option<String>,
 }
 
+/// What was stored after a position. Positions are opaque, and valid for as long as the store lives.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Tail {
+    /// Each with its own position, oldest first.
+    pub events: Vec<(String, Value)>,
+    /// Up to where events were looked for: where to go on.
+    pub position: String,
+}
+
 /// Totals.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Stats {

@@ -216,3 +216,28 @@ async fn heads_of_chains_that_are_kept_elsewhere_are_remembered_and_never_go_bac
     let [found] = again.heads().await.expect("heads").try_into().expect("one");
     assert_eq!((found.seq, found.count), (12, 12));
 }
+
+/// Sequences of events and the position after them.
+async fn tail(store: &Embedded, filter: Filter, position: &str, limit: u32) -> (Vec<u64>, String) {
+    let tail = store.after(filter, position.into(), limit).await.expect("a tail");
+    let seq = |(_, event): &(String, Value)| event["payload"]["chain"]["seq"].as_u64().expect("a number");
+    (tail.events.iter().map(seq).collect(), tail.position)
+}
+
+#[tokio::test]
+async fn what_is_stored_after_a_position_is_given_once_and_in_order() {
+    let (_folder, store) = open(Limits { max_bytes: u64::MAX, max_age: Duration::from_secs(DAY) });
+    let begin = store.end().await.expect("an end");
+    assert_eq!(tail(&store, Filter::default(), &begin, 10).await.0, [0; 0]);
+    store.append((1..=5).map(|n| event(n, n)).collect(), vec![]).await.expect("stored");
+    let (first, position) = tail(&store, Filter::default(), &begin, 2).await;
+    let (rest, position) = tail(&store, Filter::default(), &position, 10).await;
+    assert_eq!((first, rest), (vec![1, 2], vec![3, 4, 5]));
+    assert_eq!(position, store.end().await.expect("an end"));
+    let whole = store.after(Filter::default(), begin.clone(), 10).await.expect("a tail");
+    assert_eq!(tail(&store, Filter::default(), &whole.events[2].0, 10).await.0, [4, 5], "after its third");
+    let nobodys = Filter { human_id: Some("nobody".into()), ..Filter::default() };
+    assert_eq!(tail(&store, nobodys, &begin, 10).await, (vec![], position));
+    assert_eq!(tail(&store, Filter::default(), "zzzzz", 10).await.0, [0; 0], "of another store");
+    assert!(matches!(store.after(Filter::default(), "?".into(), 1).await, Err(StoreError::Cursor)));
+}
