@@ -86,6 +86,16 @@ cluster: ## Starts a real one-node Kubernetes, and prints its kubeconfig (the fi
 cluster-down: ## Removes every trace of it but the built programs
 	@python3 e2e/cluster down
 
+AUDIT_VENV := .cache/tools/python-audit
+.PHONY: try-clients
+try-clients: build ## Runs the example clients of ingest/examples (Rust, Python, Go) against a real ingest
+	@command -v go >/dev/null || { echo "try-clients needs Go: https://go.dev/dl"; exit 1; }
+	@cmp -s ingest/examples/python/requirements.txt $(AUDIT_VENV)/installed || { python3 -m venv --clear $(AUDIT_VENV) && \
+	    $(AUDIT_VENV)/bin/pip -q install --disable-pip-version-check -r ingest/examples/python/requirements.txt && \
+	    cp ingest/examples/python/requirements.txt $(AUDIT_VENV)/installed; }
+	@cargo build --quiet --locked -p sallyport-ingest --example emit
+	@python3 e2e/clients.py
+
 .PHONY: bench-policy
 bench-policy: ## What one verdict costs, natively, at growing numbers of sessions
 	@cargo run --quiet --locked --release -p sallyport-filter-core --example judge_cost
