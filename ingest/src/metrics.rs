@@ -7,7 +7,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use sallyport_event_stream::Observed;
-use sallyport_ingest_spool::Spool;
+use sallyport_ingest_spool::{Health, Spool};
 
 use crate::accept::now;
 
@@ -28,7 +28,9 @@ pub(crate) struct Metrics {
     /// Records that the brokers refuse, and the dead topic has.
     pub(crate) dead: Counter,
     kafka: KafkaGauges,
+    ready: Gauge,
     spool_bytes: Gauge,
+    spool_limit_bytes: Gauge,
     spool_records: Gauge,
     lag: Gauge<f64, AtomicU64>,
     /// When the oldest event arrived that is being delivered, nanoseconds since 1970; 0: none is.
@@ -120,6 +122,16 @@ impl Metrics {
             registry.register(name, help, counter.clone());
         }
         registry.register(
+            "sallyport_ingest_ready",
+            "1: the spool can be written, so batches are taken; 0: they are not",
+            metrics.ready.clone(),
+        );
+        registry.register(
+            "sallyport_ingest_spool_limit_bytes",
+            "Most bytes of the spool on disk",
+            metrics.spool_limit_bytes.clone(),
+        );
+        registry.register(
             "sallyport_ingest_spool_bytes",
             "Bytes of the spool on disk",
             metrics.spool_bytes.clone(),
@@ -155,6 +167,9 @@ impl Metrics {
 
     /// Reads the gauges.
     pub(crate) fn observe(&self, spool: &Spool) {
+        let ready = !matches!(&*spool.health().borrow(), Health::Failing(_));
+        self.ready.set(i64::from(ready));
+        self.spool_limit_bytes.set(i64::try_from(spool.max_bytes()).unwrap_or(i64::MAX));
         self.spool_bytes.set(i64::try_from(spool.bytes()).unwrap_or(i64::MAX));
         self.spool_records.set(i64::try_from(spool.undelivered()).unwrap_or(i64::MAX));
         let since = self.waiting_since.load(Ordering::Relaxed);

@@ -117,6 +117,16 @@ class Metrics(unittest.TestCase):
         found = list(check_metrics.problems(names, '"sallyport_a", "sallyport_c;worker"'))
         self.assertEqual([line.split()[0] for line in found], ["sallyport_c", "sallyport_b"])
 
+    def test_alerts_and_dashboards_may_ask_only_for_what_is_promised(self):
+        page = "| `sallyport_a_seconds` | histogram | `x` | what |\n| `sallyport_b` | gauge | | what |\n"
+        promised = list(check_metrics.documented_series(page))
+        rule = '- expr: sum by (sallyport_label) (rate(sallyport_a_seconds_bucket{sallyport_x="1"}[5m])) / sallyport_b{a="b"} > 1'
+        self.assertEqual(list(check_metrics.unknown_uses(rule, "f", promised)), [])
+        dashboard = '{"panels": [{"targets": [{"expr": "sallyport_b_total"}, {"expr": "sallyport_b"}]}, {"title": "row"}]}'
+        for text, word in [("- expr: sallyport_c > 0", "sallyport_c"), (dashboard, "sallyport_b_total"), ("a: b", "no query")]:
+            found = list(check_metrics.unknown_uses(text, "f", promised))
+            self.assertEqual([word in line for line in found], [True], found)
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -97,6 +97,7 @@ pub struct Spool {
     requests: Sender<Request>,
     waiting: Arc<AtomicUsize>,
     ledger: Arc<Ledger>,
+    max_bytes: u64,
 }
 
 impl Spool {
@@ -115,7 +116,7 @@ impl Spool {
         let waiting = Arc::new(AtomicUsize::new(0));
         let thread = Thread { writer, ledger: Arc::clone(&ledger), waiting: Arc::clone(&waiting) };
         std::thread::Builder::new().name("spool".into()).spawn(move || thread.run(&received))?;
-        Ok((Self { requests, waiting, ledger }, reader))
+        Ok((Self { requests, waiting, ledger, max_bytes: options.max_bytes }, reader))
     }
 
     /// Adds a record; its position when it is durable. A caller that goes away before does not know whether it is.
@@ -145,6 +146,11 @@ impl Spool {
     /// Bytes on disk.
     pub fn bytes(&self) -> u64 {
         self.ledger.taken()
+    }
+
+    /// Most bytes on disk.
+    pub fn max_bytes(&self) -> u64 {
+        self.max_bytes
     }
 
     /// Records that are not delivered yet.
