@@ -27,6 +27,8 @@ pub(crate) struct Taking {
     metrics: WatchMetrics,
     /// Kinds that are not known as a whole yet.
     missing: BTreeSet<Kind>,
+    /// Whether all servers are known: before that, whatever names one would be complained of in vain.
+    servers: watch::Sender<bool>,
     complete: watch::Sender<bool>,
 }
 
@@ -37,7 +39,8 @@ impl Taking {
         complete: watch::Sender<bool>,
         metrics: WatchMetrics,
     ) -> Self {
-        Self { hub: hub.clone(), control, metrics, missing: Kind::ALL.into_iter().collect(), complete }
+        let (missing, servers) = (Kind::ALL.into_iter().collect(), watch::channel(false).0);
+        Self { hub: hub.clone(), control, metrics, missing, servers, complete }
     }
 
     /// Watches until the process ends.
@@ -45,12 +48,13 @@ impl Taking {
         let (sender, mut notes) = mpsc::channel(BATCH);
         let mut watches = JoinSet::new();
         for kind in Kind::ALL {
-            watches.spawn(source::follow(
-                self.hub.client.clone(),
-                kind,
-                sender.clone(),
-                self.metrics.clone(),
-            ));
+            let mut servers = self.servers.subscribe();
+            let follow = source::follow(self.hub.client.clone(), kind, sender.clone(), self.metrics.clone());
+            watches.spawn(async move {
+                if kind == Kind::Server || servers.wait_for(|known| *known).await.is_ok() {
+                    follow.await;
+                }
+            });
         }
         drop(sender);
         let mut batch = Vec::new();
@@ -83,6 +87,9 @@ impl Taking {
     fn listed(&mut self, kind: Kind, objects: usize) {
         tracing::info!(kind = kind.as_str(), objects, "list complete");
         self.missing.remove(&kind);
+        if kind == Kind::Server {
+            self.servers.send_replace(true);
+        }
         if self.missing.is_empty() {
             self.complete.send_replace(true);
         }
