@@ -153,13 +153,14 @@ impl<V: View, D: Desk> Writer<V, D> {
     }
 
     fn round(&mut self) {
+        // Before the servers of this round are added: they are no backlog.
+        self.metrics.depth(self.keeper.depth());
         for key in self.view.ended(Timestamp::now()) {
             self.keeper.look(key);
         }
         for key in self.view.keys().into_iter().filter(|key| key.0 == Kind::Server) {
             self.keeper.look(key);
         }
-        self.metrics.depth(self.keeper.depth());
     }
 
     /// Looks at a few objects and begins a few writes. Answers when there is more to do.
