@@ -131,7 +131,7 @@ bench-ingest: ## What an acknowledged event costs the ingest, and how long an ac
 
 .PHONY: bench-audit-kafka
 bench-audit-kafka: setup ## What an event costs from the spool to Kafka, beside Kafka's own producer benchmark
-	@cargo build --quiet --locked --release -p sallyport-ingest --example bench
+	@cargo build --quiet --locked --release -p sallyport-cli
 	@python3 e2e/bench/audit_kafka.py
 
 .PHONY: bench

@@ -20,8 +20,7 @@ sys.path.insert(0, str(ROOT / "e2e"))
 from harness import free_port, until  # noqa: E402
 from kafka import Kafka  # noqa: E402
 
-# The ingest alone, in an optimised build.
-INGEST = ROOT / "target/release/examples/bench"
+SALLYPORT = ROOT / "target/release/sallyport"
 KEY = "key of the benchmark"
 TICKS = os.sysconf("SC_CLK_TCK")
 PER_REQUEST = 2000
@@ -38,7 +37,7 @@ class Ingest:
         (self.folder / "keys.json").write_text(json.dumps({hashlib.sha256(KEY.encode()).hexdigest(): "bench"}))
         (self.folder / "tokens.json").write_text("{}")
         self.ports = {name: free_port() for name in ["listen", "admin", "events"]}
-        command = [INGEST, "--serve", "--events-plaintext", "--spool-megabytes=8192", "--kafka", kafka.bootstrap]
+        command = [SALLYPORT, "ingest", "--events-plaintext", "--spool-megabytes=8192", "--kafka", kafka.bootstrap]
         command += [f"--{name}=127.0.0.1:{port}" for name, port in self.ports.items()]
         command += ["--db", self.folder / "events.db", "--tls-dir", tls, "--source-keys", self.folder / "keys.json"]
         command += ["--tokens", self.folder / "tokens.json"]
