@@ -134,8 +134,12 @@ bench-audit-kafka: setup ## What an event costs from the spool to Kafka, beside 
 	@cargo build --quiet --locked --release -p sallyport-cli
 	@python3 e2e/bench/audit_kafka.py
 
+.PHONY: bench-audit-verify
+bench-audit-verify: ## How fast the record is verified: chains, checkpoints, an export
+	@cargo run --quiet --locked --release -p sallyport-audit-proof --example bench
+
 .PHONY: bench
-bench: bench-policy bench-fuel bench-filter bench-ingest bench-audit-kafka ## All benchmarks
+bench: bench-policy bench-fuel bench-filter bench-ingest bench-audit-kafka bench-audit-verify ## All benchmarks
 
 .PHONY: test
 test: lint unit e2e ## Everything that CI runs

@@ -195,7 +195,14 @@ impl Chain {
 
     fn next(&mut self, size: u64) -> EmitRequest {
         let events = (0..size).map(|_| self.event()).collect();
-        EmitRequest { proxy: PROXY.into(), worker: self.worker, epoch: 1, events, dropped_total: 0 }
+        EmitRequest {
+            proxy: PROXY.into(),
+            worker: self.worker,
+            epoch: 1,
+            events,
+            dropped_total: 0,
+            last_seq: 0,
+        }
     }
 
     fn event(&mut self) -> Vec<u8> {

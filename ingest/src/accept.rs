@@ -1,6 +1,5 @@
 //! Takes batches: checks them against their chain, makes them durable in the spool, tells how far the chain is.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -8,20 +7,19 @@ use prost::Message;
 use sallyport_audit_proto::chain::{self, Head};
 use sallyport_audit_proto::event_id;
 use sallyport_audit_proto::v1::AuditEvent;
-use sallyport_event_store::{ChainHead, ChainName, Finding};
-use sallyport_ingest_spool::{AppendError, Health, Reader, Spool};
+use sallyport_event_store::{ChainName, Finding};
+use sallyport_ingest_spool::{AppendError, Health, Spool};
 use sallyport_runtime::identity::Identity;
-use tokio::sync::{Mutex, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tracing::Instrument;
 
 use crate::check::{Checked, Defect, check};
+use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::spooled::Spooled;
 
 /// Most bytes of batches that are at work at once.
 const IN_FLIGHT: usize = 64 << 20;
-/// Bytes that are read at once at a start.
-const READ_BYTES: u64 = 4 << 20;
 
 /// Events of one chain.
 #[derive(Clone, Debug)]
@@ -30,6 +28,8 @@ pub(crate) struct Batch {
     pub(crate) caller: Identity,
     pub(crate) chain: ChainName,
     pub(crate) events: Events,
+    /// Highest sequence that its worker had given out; 0: it does not tell.
+    pub(crate) last_seq: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -102,43 +102,6 @@ impl Refusal {
     }
 }
 
-type Entry = Arc<Mutex<Option<Head>>>;
-
-/// Where each chain stands, the store's and what the spool still holds taken together.
-#[derive(Debug, Default)]
-pub(crate) struct Heads(BTreeMap<ChainName, Head>);
-
-impl Heads {
-    /// Reads the spool up to its end; the reader gives it again.
-    pub(crate) async fn restore(stored: Vec<ChainHead>, spool: &mut Reader) -> std::io::Result<Self> {
-        let mut heads = Self::default();
-        for head in stored {
-            heads.note(head.name, Head { seq: head.seq, hash: head.hash });
-        }
-        loop {
-            let chunk = spool.next_ready(READ_BYTES).await?;
-            if chunk.records.is_empty() && chunk.lost == 0 {
-                break;
-            }
-            for record in chunk.records {
-                // What cannot be read is told when it should be delivered.
-                if let Ok(spooled) = Spooled::decode(record.payload) {
-                    heads.note(spooled.chain(), spooled.head());
-                }
-            }
-        }
-        spool.rewind();
-        Ok(heads)
-    }
-
-    fn note(&mut self, chain: ChainName, head: Head) {
-        let known = self.0.entry(chain).or_insert(head);
-        if head.seq > known.seq {
-            *known = head;
-        }
-    }
-}
-
 /// Takes batches. Clones take for the same spool.
 #[derive(Clone, Debug)]
 pub(crate) struct Acceptor {
@@ -146,21 +109,14 @@ pub(crate) struct Acceptor {
     health: watch::Receiver<Health>,
     metrics: Metrics,
     in_flight: Arc<Semaphore>,
-    /// A chain's batches are taken one after the other.
-    chains: Arc<Mutex<BTreeMap<ChainName, Entry>>>,
+    /// Where each chain stands; a chain's batches are taken one after the other.
+    ledger: Ledger,
 }
 
 impl Acceptor {
-    pub(crate) fn new(spool: Spool, heads: Heads, metrics: Metrics) -> Self {
-        let chains =
-            heads.0.into_iter().map(|(chain, head)| (chain, Arc::new(Mutex::new(Some(head))))).collect();
-        Self {
-            health: spool.health(),
-            spool,
-            metrics,
-            in_flight: Arc::new(Semaphore::new(IN_FLIGHT)),
-            chains: Arc::new(Mutex::new(chains)),
-        }
+    pub(crate) fn new(spool: Spool, ledger: Ledger, metrics: Metrics) -> Self {
+        let (health, in_flight) = (spool.health(), Arc::new(Semaphore::new(IN_FLIGHT)));
+        Self { health, spool, metrics, in_flight, ledger }
     }
 
     /// Takes a batch; when this returns, it is durable. It goes on also when nobody waits any more, so that what the
@@ -189,28 +145,62 @@ impl Acceptor {
             return Err(Refusal::Unwritable);
         }
         let nanos = now();
-        let Batch { caller, chain, events } = batch;
-        let entry = Arc::clone(self.chains.lock().await.entry(chain.clone()).or_default());
-        let mut head = entry.lock().await;
-        let events = events.encode(&chain, *head);
-        let checked = check(&chain, &caller, events, *head, nanos)
+        let Batch { caller, chain, events, last_seq } = batch;
+        let entry = self.ledger.entry(&chain, nanos).await;
+        let mut standing = entry.lock().await;
+        let events = events.encode(&chain, standing.head);
+        let checked = check(&chain, &caller, events, standing.head, nanos)
             .map_err(|defect| Refusal::Defect(Arc::new(defect)))?;
         let accepted = Accepted { durable_seq: checked.head.seq, duplicates: checked.duplicates };
         let (stored, new_head) = (checked.events.len(), checked.head);
-        if stored > 0 {
+        let count = standing.count.saturating_add(u64::try_from(stored).unwrap_or(u64::MAX));
+        let announced = standing.announced.max(last_seq);
+        if stored > 0 || !checked.findings.is_empty() {
             let findings = checked.findings.clone();
-            self.append(&chain, checked, nanos).await?;
+            let record = Spooled::new(&chain, checked, nanos).counted(count, announced);
+            self.append(&record).await?;
             self.tell(&findings);
         }
-        *head = Some(new_head);
+        standing.heard(new_head, count, announced, nanos);
         self.metrics.stored.inc_by(u64::try_from(stored).unwrap_or(u64::MAX));
         self.metrics.duplicates.inc_by(u64::from(accepted.duplicates));
         Ok(accepted)
     }
 
-    async fn append(&self, chain: &ChainName, checked: Checked, nanos: u64) -> Result<(), Refusal> {
-        let record = Spooled::new(chain, checked, nanos).encode_to_vec();
-        match self.spool.append(record).await {
+    /// Writes down what was lost with chains that have ended, as far as that is not done yet.
+    pub(crate) async fn close_ended(&self) {
+        let nanos = now();
+        for (chain, entry) in self.ledger.ended(nanos).await {
+            let mut standing = entry.lock().await;
+            let Some(lost) = standing.lost(&chain, nanos) else { continue };
+            if let Some(finding) = lost {
+                let head = standing.head.unwrap_or(Head { seq: 0, hash: [0; 32] });
+                let (findings, duplicates) = (vec![finding], 0);
+                let checked = Checked { events: Vec::new(), findings: findings.clone(), duplicates, head };
+                let (count, announced) = (standing.count, standing.announced);
+                let record = Spooled::new(&chain, checked, nanos).counted(count, announced);
+                if self.append(&record).await.is_err() {
+                    // It stays open, and is tried again.
+                    continue;
+                }
+                self.tell(&findings);
+            }
+            standing.close(&chain);
+        }
+    }
+
+    /// Where the chains stand.
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Makes a checkpoint durable, behind everything that it seals.
+    pub(crate) async fn append_checkpoint(&self, signed: Vec<u8>, nanos: u64) -> Result<(), Refusal> {
+        self.append(&Spooled::checkpoint(signed, nanos)).await
+    }
+
+    async fn append(&self, record: &Spooled) -> Result<(), Refusal> {
+        match self.spool.append(record.encode_to_vec()).await {
             Ok(_) => Ok(()),
             Err(AppendError::Full | AppendError::Busy) => Err(self.refuse_busy()),
             Err(error @ (AppendError::Disk(_) | AppendError::Size | AppendError::Stopped)) => {
@@ -222,13 +212,16 @@ impl Acceptor {
     }
 
     fn tell(&self, findings: &[Finding]) {
-        for Finding { chain, event_type: kind, from, to, .. } in findings {
+        for finding in findings {
+            let Finding { chain, event_type: kind, from, to, .. } = finding;
             tracing::warn!(chain.proxy, chain.worker, from, to, kind, "chain does not hold");
-            if *kind == "audit.broken" {
-                self.metrics.broken.inc();
-            } else {
-                self.metrics.missing.inc_by(to - from + 1);
+            match *kind {
+                "audit.broken" => drop(self.metrics.broken.inc()),
+                "audit.fork" => drop(self.metrics.forked.inc()),
+                "audit.lost" => drop(self.metrics.cut_off.inc()),
+                _ => {}
             }
+            self.metrics.missing.inc_by(finding.missing());
         }
     }
 }

@@ -52,6 +52,16 @@ pub struct Args {
     /// Longest age of an event, in days.
     #[arg(long, default_value_t = 90)]
     pub max_days: u32,
+    /// Seals where all chains stand into checkpoints signed with this Ed25519 key (PKCS#8, PEM; `sallyport audit keygen`
+    /// makes one); without it the record can be altered unnoticed.
+    #[arg(long, value_name = "FILE")]
+    pub checkpoint_key: Option<PathBuf>,
+    /// Goes on without checkpoints where that file is not there, as where a Secret is optional.
+    #[arg(long, requires = "checkpoint_key")]
+    pub checkpoint_key_optional: bool,
+    /// Seconds between checkpoints; none is made while nothing happens.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub checkpoint_interval: u64,
     /// Where events go instead of the store.
     #[command(flatten)]
     pub kafka: KafkaArgs,

@@ -1,7 +1,7 @@
 //! A batch against its chain. Pure.
 
 use prost::Message;
-use sallyport_audit_proto::chain::{Head, Link, Verifier};
+use sallyport_audit_proto::chain::{self, Head, Link, Verifier};
 use sallyport_audit_proto::v1::AuditEvent;
 use sallyport_event_store::{ChainName, Finding, StoredEvent};
 use sallyport_runtime::identity::Identity;
@@ -52,6 +52,9 @@ pub(crate) fn check(
         head.map_or_else(|| Verifier::begin(&chain.proxy, chain.worker, chain.epoch), Verifier::from);
     let mut checked =
         Checked { events: Vec::new(), findings: Vec::new(), duplicates: 0, head: verifier.head() };
+    // The event before, where it was known: sequence and hash.
+    let mut known: Option<(u64, [u8; 32])> = None;
+    let mut is_forked = false;
     for (index, bytes) in events.into_iter().enumerate() {
         let not_an_event = |reason: String| Defect::NotAnEvent { index, reason };
         let event = AuditEvent::decode(bytes.as_slice()).map_err(|error| not_an_event(error.to_string()))?;
@@ -68,7 +71,15 @@ pub(crate) fn check(
             checked.findings.push(Finding { chain: chain.clone(), event_type, from, to, nanos });
         };
         match verifier.take(event.seq, &event.prev_hash, event.dropped_before, &bytes) {
-            Link::Known => {
+            link @ (Link::Known | Link::Forked) => {
+                let follows = known.is_none_or(|(seq, hash)| event.seq != seq + 1 || event.prev_hash == hash);
+                let is_other = matches!(link, Link::Forked) || !follows;
+                // One of a batch tells enough.
+                if is_other && !is_forked {
+                    find("audit.fork", event.seq, event.seq);
+                    is_forked = true;
+                }
+                known = Some((event.seq, chain::hash(&bytes)));
                 checked.duplicates += 1;
                 continue;
             }
@@ -85,8 +96,6 @@ pub(crate) fn check(
 
 #[cfg(test)]
 mod tests {
-    use sallyport_audit_proto::chain;
-
     use super::*;
 
     fn event(seq: u64, prev_hash: [u8; 32]) -> Vec<u8> {
@@ -118,6 +127,22 @@ mod tests {
         let found: Vec<_> = checked.findings.iter().map(|f| (f.event_type, f.from, f.to)).collect();
         assert_eq!(found, [("audit.gap", 2, 3), ("audit.broken", 5, 5)]);
         assert_eq!(checked.events.len(), 3, "what arrived is kept all the same");
+    }
+
+    #[test]
+    fn a_second_continuation_of_a_chain_is_found_and_not_stored() {
+        let first = event(1, chain::genesis("p", 1, 2));
+        let second = event(2, chain::hash(&first));
+        let head = checked(vec![first.clone(), second.clone()], None).unwrap().head;
+        let told = |events| {
+            let checked = checked(events, Some(head)).unwrap();
+            assert_eq!((checked.events.len(), checked.head), (0, head));
+            checked.findings.iter().map(|found| (found.event_type, found.from)).collect::<Vec<_>>()
+        };
+        assert_eq!(told(vec![first.clone(), second.clone()]), []);
+        assert_eq!(told(vec![event(2, [7; 32])]), [("audit.fork", 2)]);
+        assert_eq!(told(vec![event(1, [7; 32]), second]), [("audit.fork", 2)], "its predecessor is another");
+        assert_eq!(told(vec![first, event(2, [7; 32]), event(2, [8; 32])]), [("audit.fork", 2)], "once");
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use prost::Message;
-use sallyport_event_store::{EventSink, Finding, StoredEvent};
+use sallyport_event_store::{EventSink, Finding, StoreError, StoredCheckpoint, StoredEvent};
+use sallyport_event_stream::stored_checkpoint;
 use sallyport_ingest_spool::{Chunk, Reader};
 use tokio_util::sync::CancellationToken;
 
@@ -73,9 +74,9 @@ impl<S: EventSink> Delivery<S> {
         };
         let mut pause = PAUSE.0;
         loop {
-            let (events, findings) = self.decode(chunk);
+            let (events, findings, checkpoints) = self.decode(chunk);
             let count = events.len();
-            match self.sink.append(events, findings).await {
+            match self.append(events, findings, checkpoints).await {
                 Ok(()) => {
                     self.metrics.delivered.inc_by(u64::try_from(count).unwrap_or(0));
                     break;
@@ -92,14 +93,34 @@ impl<S: EventSink> Delivery<S> {
         self.spool.delivered(last);
     }
 
-    fn decode(&self, chunk: &Chunk) -> (Vec<StoredEvent>, Vec<Finding>) {
-        let (mut events, mut findings) = (Vec::new(), Vec::new());
+    /// Checkpoints after the events that they seal.
+    async fn append(
+        &self,
+        events: Vec<StoredEvent>,
+        findings: Vec<Finding>,
+        checkpoints: Vec<StoredCheckpoint>,
+    ) -> Result<(), StoreError> {
+        self.sink.append(events, findings).await?;
+        for checkpoint in checkpoints {
+            self.sink.append_checkpoint(checkpoint).await?;
+        }
+        Ok(())
+    }
+
+    fn decode(&self, chunk: &Chunk) -> (Vec<StoredEvent>, Vec<Finding>, Vec<StoredCheckpoint>) {
+        let (mut events, mut findings, mut checkpoints) = (Vec::new(), Vec::new(), Vec::new());
         for record in &chunk.records {
             let spooled = Spooled::decode(record.payload.clone());
             if events.is_empty() {
                 self.metrics.set_waiting_since(Some(
                     spooled.as_ref().map_or_else(|_| now(), |spooled| spooled.nanos),
                 ));
+            }
+            if let Ok(Spooled { checkpoint, .. }) = &spooled
+                && let Some(checkpoint) = stored_checkpoint(checkpoint)
+            {
+                checkpoints.push(checkpoint);
+                continue;
             }
             match spooled.and_then(Spooled::into_stored) {
                 Ok((more, found)) => {
@@ -113,6 +134,6 @@ impl<S: EventSink> Delivery<S> {
                 }
             }
         }
-        (events, findings)
+        (events, findings, checkpoints)
     }
 }

@@ -126,7 +126,7 @@ impl Sources {
         let count = events.len();
         let chain = ChainName { proxy: format!("source:{}", source.proxy), worker: 0, epoch: self.epoch };
         let caller = Identity { proxy: chain.proxy.clone(), server: None };
-        self.acceptor.accept(Batch { caller, chain, events: Events::Loose(events) }).await?;
+        self.acceptor.accept(Batch { caller, chain, events: Events::Loose(events), last_seq: 0 }).await?;
         Ok(count)
     }
 }

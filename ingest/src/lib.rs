@@ -10,14 +10,17 @@
 
 mod accept;
 mod args;
+mod chains;
 mod check;
 mod deliver;
 mod envelope;
 mod events;
+mod ledger;
 mod limit;
 mod metrics;
 mod process;
 mod publish;
+mod seal;
 mod service;
 mod spooled;
 mod stream;

@@ -18,6 +18,10 @@ pub(crate) struct Metrics {
     pub(crate) duplicates: Counter,
     pub(crate) missing: Counter,
     pub(crate) broken: Counter,
+    pub(crate) forked: Counter,
+    pub(crate) cut_off: Counter,
+    pub(crate) checkpoints: Counter,
+    pub(crate) checkpoint_failures: Counter,
     pub(crate) refused: Counter,
     pub(crate) failed: Counter,
     pub(crate) pushed_back: Counter,
@@ -32,6 +36,8 @@ pub(crate) struct Metrics {
     spool_bytes: Gauge,
     spool_limit_bytes: Gauge,
     spool_records: Gauge,
+    checkpoint_sequence: Gauge,
+    checkpoint_time: Gauge<f64, AtomicU64>,
     lag: Gauge<f64, AtomicU64>,
     /// When the oldest event arrived that is being delivered, nanoseconds since 1970; 0: none is.
     waiting_since: Arc<AtomicU64>,
@@ -86,6 +92,18 @@ impl Metrics {
             ("sallyport_ingest_events_missing", "Events found missing from their chain", &metrics.missing),
             ("sallyport_ingest_chains_broken", "Events whose chain does not hold", &metrics.broken),
             (
+                "sallyport_ingest_chains_forked",
+                "Batches with another event for a place that is taken",
+                &metrics.forked,
+            ),
+            ("sallyport_ingest_chains_cut_off", "Chains that ended without a word", &metrics.cut_off),
+            ("sallyport_ingest_checkpoints", "Checkpoints made", &metrics.checkpoints),
+            (
+                "sallyport_ingest_checkpoint_failures",
+                "Checkpoints that could not be made",
+                &metrics.checkpoint_failures,
+            ),
+            (
                 "sallyport_ingest_batches_refused",
                 "Batches of callers or forms not accepted",
                 &metrics.refused,
@@ -121,33 +139,38 @@ impl Metrics {
         for (name, help, counter) in counters {
             registry.register(name, help, counter.clone());
         }
+        metrics.register_gauges(registry);
+        metrics.kafka.register(registry);
+        metrics
+    }
+
+    fn register_gauges(&self, registry: &mut Registry) {
         registry.register(
             "sallyport_ingest_ready",
             "1: the spool can be written, so batches are taken; 0: they are not",
-            metrics.ready.clone(),
+            self.ready.clone(),
         );
         registry.register(
             "sallyport_ingest_spool_limit_bytes",
             "Most bytes of the spool on disk",
-            metrics.spool_limit_bytes.clone(),
+            self.spool_limit_bytes.clone(),
         );
         registry.register(
             "sallyport_ingest_spool_bytes",
             "Bytes of the spool on disk",
-            metrics.spool_bytes.clone(),
+            self.spool_bytes.clone(),
         );
         registry.register(
             "sallyport_ingest_spool_records",
             "Batches not delivered yet",
-            metrics.spool_records.clone(),
+            self.spool_records.clone(),
         );
+        self.register_checkpoints(registry);
         registry.register(
             "sallyport_ingest_delivery_lag_seconds",
             "Age of the oldest event that is being delivered",
-            metrics.lag.clone(),
+            self.lag.clone(),
         );
-        metrics.kafka.register(registry);
-        metrics
     }
 
     /// When the oldest event arrived that is being delivered, nanoseconds since 1970; none: none is.
@@ -165,6 +188,32 @@ impl Metrics {
         self.kafka.round_trip.set(observed.round_trip_seconds);
     }
 
+    fn register_checkpoints(&self, registry: &mut Registry) {
+        registry.register(
+            "sallyport_ingest_checkpoint_sequence",
+            "Number of the last checkpoint made since the start",
+            self.checkpoint_sequence.clone(),
+        );
+        registry.register(
+            "sallyport_ingest_checkpoint_timestamp_seconds",
+            "When the last checkpoint was made, seconds since 1970; 0: none since the start",
+            self.checkpoint_time.clone(),
+        );
+    }
+
+    /// A checkpoint was made at `nanos` since 1970.
+    pub(crate) fn set_checkpoint(&self, sequence: u64, nanos: u64) {
+        self.checkpoint_sequence.set(i64::try_from(sequence).unwrap_or(i64::MAX));
+        self.checkpoint_time.set(std::time::Duration::from_nanos(nanos).as_secs_f64());
+    }
+
+    /// Age of the oldest event that is being delivered.
+    pub(crate) fn lag_seconds(&self) -> f64 {
+        let since = self.waiting_since.load(Ordering::Relaxed);
+        let waiting = if since == 0 { 0 } else { now().saturating_sub(since) };
+        std::time::Duration::from_nanos(waiting).as_secs_f64()
+    }
+
     /// Reads the gauges.
     pub(crate) fn observe(&self, spool: &Spool) {
         let ready = !matches!(&*spool.health().borrow(), Health::Failing(_));
@@ -172,8 +221,6 @@ impl Metrics {
         self.spool_limit_bytes.set(i64::try_from(spool.max_bytes()).unwrap_or(i64::MAX));
         self.spool_bytes.set(i64::try_from(spool.bytes()).unwrap_or(i64::MAX));
         self.spool_records.set(i64::try_from(spool.undelivered()).unwrap_or(i64::MAX));
-        let since = self.waiting_since.load(Ordering::Relaxed);
-        let waiting = if since == 0 { 0 } else { now().saturating_sub(since) };
-        self.lag.set(std::time::Duration::from_nanos(waiting).as_secs_f64());
+        self.lag.set(self.lag_seconds());
     }
 }

@@ -1,7 +1,7 @@
 //! The process around the service.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,13 +22,16 @@ use tonic::transport::Server;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use crate::accept::{Acceptor, Heads, now};
+use crate::accept::{Acceptor, now};
 use crate::args::{Args, KafkaArgs};
+use crate::chains::Chains;
 use crate::deliver::Delivery;
 use crate::events::Sources;
+use crate::ledger::Ledger;
 use crate::limit::limit;
 use crate::metrics::Metrics;
 use crate::publish::{Landed, PublishError, Publisher};
+use crate::seal::{self, Keeper};
 use crate::service::Ingest;
 
 /// Name of the service in health checks.
@@ -55,16 +58,17 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
     };
     let store =
         Embedded::open(&args.db, limits).with_context(|| format!("cannot open {}", args.db.display()))?;
-    let (spool, reader, heads) = open_spool(&args, &store).await?;
+    let (spool, reader, ledger) = open_spool(&args, &store).await?;
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
-    let acceptor = Acceptor::new(spool.clone(), heads, metrics.clone());
+    let acceptor = Acceptor::new(spool.clone(), ledger, metrics.clone());
+    let keeper = keeper(&args, limits, &acceptor, &metrics, &store).await?;
     let stop = CancellationToken::new();
     let outlet = outlet(&args.kafka, reader, store, metrics.clone()).await?;
     let parts = Parts { acceptor, metrics, spool, registry, producer: outlet.producer() };
     let mut delivery = tokio::spawn(outlet.run(stop.clone()));
     tokio::select! {
-        result = serve(&args, parts, shutdown) => {
+        result = serve_and_keep(&args, parts, keeper, shutdown) => {
             stop.cancel();
             delivery.await.context("delivery broke")?.context("delivery")?;
             result
@@ -131,18 +135,56 @@ async fn outlet(
     Ok(Outlet::Kafka(Box::new(publisher)))
 }
 
-async fn open_spool(args: &Args, store: &Embedded) -> anyhow::Result<(Spool, Reader, Heads)> {
-    let folder = args.spool.clone().unwrap_or_else(|| {
-        let mut beside = args.db.clone().into_os_string();
-        beside.push(".spool");
-        PathBuf::from(beside)
+/// Serves, with the chains looked after meanwhile; at the end all of them are sealed.
+async fn serve_and_keep(
+    args: &Args,
+    parts: Parts,
+    mut keeper: Keeper,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let result = tokio::select! {
+        result = serve(args, parts, shutdown) => result,
+        () = keeper.run() => Ok(()),
+    };
+    keeper.finish().await;
+    result
+}
+
+async fn keeper(
+    args: &Args,
+    limits: Limits,
+    acceptor: &Acceptor,
+    metrics: &Metrics,
+    store: &Embedded,
+) -> anyhow::Result<Keeper> {
+    let key = args.checkpoint_key.as_deref().filter(|key| !args.checkpoint_key_optional || key.exists());
+    let settings = key.map(|key| seal::Settings {
+        key,
+        interval: Duration::from_secs(args.checkpoint_interval),
+        max_age: u64::try_from(limits.max_age.as_nanos()).unwrap_or(u64::MAX),
+        state: beside(&spool_folder(args), ".checkpoints"),
     });
+    Keeper::new(acceptor.clone(), metrics.clone(), store.clone(), settings).await
+}
+
+fn spool_folder(args: &Args) -> PathBuf {
+    args.spool.clone().unwrap_or_else(|| beside(&args.db, ".spool"))
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.to_path_buf().into_os_string();
+    name.push(ending);
+    PathBuf::from(name)
+}
+
+async fn open_spool(args: &Args, store: &Embedded) -> anyhow::Result<(Spool, Reader, Ledger)> {
+    let folder = spool_folder(args);
     let options = Options { folder, max_bytes: args.spool_megabytes << 20 };
     let (spool, mut reader) =
         Spool::open(&options).with_context(|| format!("cannot open {}", options.folder.display()))?;
     let stored = store.heads().await.context("cannot read the chains")?;
-    let heads = Heads::restore(stored, &mut reader).await.context("cannot read the spool")?;
-    Ok((spool, reader, heads))
+    let ledger = Ledger::restore(stored, &mut reader).await.context("cannot read the spool")?;
+    Ok((spool, reader, ledger))
 }
 
 struct Parts {
@@ -179,10 +221,11 @@ async fn serve(args: &Args, parts: Parts, shutdown: CancellationToken) -> anyhow
         .add_service(health_service)
         .add_service(reflection)
         .serve_with_incoming_shutdown(connections, shutdown.clone().cancelled_owned());
+    let chains = Chains { acceptor: acceptor.clone(), spool: spool.clone(), metrics: metrics.clone() };
     let sources = sources(args, acceptor, metrics.clone())?;
     let events = serve_events(args, sources, Arc::clone(&certificate), shutdown.clone());
     let readiness = Readiness::default();
-    let admin = admin::serve(args.admin, registry, readiness.clone(), axum::Router::new(), shutdown.clone());
+    let admin = admin::serve(args.admin, registry, readiness.clone(), chains.router(), shutdown.clone());
     let watch = watch(spool, producer, readiness, health, metrics);
     tokio::select! {
         result = grpc => result.context("gRPC server"),

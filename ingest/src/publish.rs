@@ -12,9 +12,12 @@ use std::time::{Duration, Instant};
 
 use prost::Message;
 use sallyport_audit_proto::chain::Head;
-use sallyport_event_store::{ChainHead, ChainName, Embedded, StoreError, StoredEvent};
+use sallyport_event_store::{
+    ChainHead, ChainName, Embedded, EventSink, StoreError, StoredCheckpoint, StoredEvent,
+};
 use sallyport_event_stream::{
-    Class, Failed, Flight, Format, Producer, TopicMaker, Topics, TopicsError, encode, encode_finding,
+    Class, Failed, Flight, Format, Producer, TopicMaker, Topics, TopicsError, encode, encode_checkpoint,
+    encode_finding, stored_checkpoint,
 };
 use sallyport_ingest_spool::{Chunk, Reader};
 use tokio_util::sync::CancellationToken;
@@ -73,6 +76,7 @@ pub(crate) struct Sent {
     heads: Stands,
     /// When its first event arrived.
     nanos: u64,
+    checkpoints: Vec<StoredCheckpoint>,
 }
 
 /// Where chains stand, and how many events brought them there.
@@ -84,6 +88,7 @@ pub(crate) struct Landed {
     last: u64,
     heads: Stands,
     is_noted: bool,
+    checkpoints: Vec<StoredCheckpoint>,
     noted_at: Instant,
 }
 
@@ -99,7 +104,8 @@ impl Landed {
 
 impl Default for Landed {
     fn default() -> Self {
-        Self { last: 0, heads: BTreeMap::new(), is_noted: true, noted_at: Instant::now() }
+        let (heads, checkpoints) = (BTreeMap::new(), Vec::new());
+        Self { last: 0, heads, checkpoints, is_noted: true, noted_at: Instant::now() }
     }
 }
 
@@ -177,8 +183,9 @@ impl Publisher {
             return;
         };
         let flight = Flight::new();
+        let (heads, checkpoints) = (BTreeMap::new(), Vec::new());
         let mut sent =
-            Sent { flight, last, bytes: 0, events: 0, records: 0, heads: BTreeMap::new(), nanos: now() };
+            Sent { flight, last, bytes: 0, events: 0, records: 0, heads, nanos: now(), checkpoints };
         for record in &chunk.records {
             sent.bytes += u64::try_from(record.payload.len()).unwrap_or(0);
             if let Err(error) = self.send_record(record.payload.clone(), &mut sent) {
@@ -193,6 +200,13 @@ impl Publisher {
 
     fn send_record(&mut self, payload: bytes::Bytes, sent: &mut Sent) -> Result<(), prost::DecodeError> {
         let spooled = Spooled::decode(payload)?;
+        if let Some(checkpoint) = stored_checkpoint(&spooled.checkpoint) {
+            let record = encode_checkpoint(&checkpoint);
+            self.producer.send(&self.topics.checkpoints, &record, &sent.flight);
+            sent.records += 1;
+            sent.checkpoints.push(checkpoint);
+            return Ok(());
+        }
         sent.nanos = sent.nanos.min(spooled.nanos);
         let (chain, head) = (spooled.chain(), spooled.head());
         let (events, findings) = spooled.into_stored()?;
@@ -236,6 +250,7 @@ impl Publisher {
             self.metrics.delivered.inc_by(sent.events);
             self.landed.last = sent.last;
             self.landed.is_noted = false;
+            self.landed.checkpoints.extend(sent.checkpoints);
             for (chain, (head, count)) in sent.heads {
                 let stand = self.landed.heads.entry(chain).or_insert((head, 0));
                 *stand = (head, stand.1 + count);
@@ -272,16 +287,25 @@ impl Publisher {
             removed: 0,
             nanos: 0,
         });
-        match self.heads.note_heads(heads.collect()).await {
+        match self.note_in_store(heads.collect()).await {
             Ok(()) => {
                 self.landed.heads.clear();
                 self.landed.is_noted = true;
+                self.landed.checkpoints.clear();
                 self.spool.delivered(self.landed.last);
                 self.spool.save().await;
             }
             Err(error) => self.tell_unnoted(&error),
         }
         self.landed.noted_at = Instant::now();
+    }
+
+    async fn note_in_store(&self, heads: Vec<ChainHead>) -> Result<(), StoreError> {
+        self.heads.note_heads(heads).await?;
+        for checkpoint in &self.landed.checkpoints {
+            self.heads.append_checkpoint(checkpoint.clone()).await?;
+        }
+        Ok(())
     }
 
     fn tell_unnoted(&self, error: &StoreError) {

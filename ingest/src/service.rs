@@ -66,7 +66,8 @@ impl Ingest {
             return Err(self.refused(Status::invalid_argument(message)));
         }
         let chain = ChainName { proxy: request.proxy, worker: request.worker, epoch: request.epoch };
-        Ok(Batch { caller: caller.clone(), chain, events: Events::Chained(request.events) })
+        let (events, last_seq) = (Events::Chained(request.events), request.last_seq);
+        Ok(Batch { caller: caller.clone(), chain, events, last_seq })
     }
 
     /// What a caller is told.

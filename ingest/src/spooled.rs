@@ -28,6 +28,15 @@ pub(crate) struct Spooled {
     pub(crate) events: Vec<Vec<u8>>,
     #[prost(message, repeated, tag = "8")]
     findings: Vec<SpooledFinding>,
+    /// Events of the chain that arrived, these among them.
+    #[prost(uint64, tag = "9")]
+    pub(crate) count: u64,
+    /// The highest sequence that the proxy said it had given out.
+    #[prost(uint64, tag = "10")]
+    pub(crate) announced: u64,
+    /// A signed checkpoint; then the record has nothing else.
+    #[prost(bytes = "vec", tag = "11")]
+    pub(crate) checkpoint: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -42,6 +51,16 @@ struct SpooledFinding {
 }
 
 impl Spooled {
+    /// A checkpoint that was made at `nanos`.
+    pub(crate) fn checkpoint(checkpoint: Vec<u8>, nanos: u64) -> Self {
+        Self { checkpoint, nanos, ..Self::default() }
+    }
+
+    /// How many events of the chain have arrived with it, and what the proxy says it has given out.
+    pub(crate) fn counted(self, count: u64, announced: u64) -> Self {
+        Self { count, announced, ..self }
+    }
+
     /// A checked batch that arrived at `nanos`.
     pub(crate) fn new(chain: &ChainName, checked: Checked, nanos: u64) -> Self {
         let findings = checked.findings.iter().map(|finding| {
@@ -57,6 +76,7 @@ impl Spooled {
             head_hash: checked.head.hash.to_vec(),
             findings: findings.collect(),
             events: checked.events.into_iter().map(|event| event.bytes).collect(),
+            ..Self::default()
         }
     }
 

@@ -33,6 +33,7 @@ pub(crate) struct Session {
 struct Group {
     events: Vec<Vec<u8>>,
     requests: u64,
+    last_seq: u64,
 }
 
 impl Session {
@@ -92,7 +93,8 @@ impl Session {
     async fn take(&mut self, groups: BTreeMap<ChainName, Group>) -> Result<(), Status> {
         let accepts = groups.into_iter().map(|(chain, group)| {
             let (events, acceptor) = (Events::Chained(group.events), &self.ingest.acceptor);
-            let batch = Batch { caller: self.caller.clone(), chain: chain.clone(), events };
+            let (caller, last_seq) = (self.caller.clone(), group.last_seq);
+            let batch = Batch { caller, chain: chain.clone(), events, last_seq };
             async move { (chain, group.requests, acceptor.accept(batch).await) }
         });
         for (chain, requests, accepted) in futures::future::join_all(accepts).await {
@@ -120,8 +122,9 @@ fn add(groups: &mut BTreeMap<ChainName, Group>, batch: Batch) -> usize {
         return 0;
     };
     let bytes = events.iter().map(Vec::len).sum();
-    let group = groups.entry(batch.chain).or_insert(Group { events: Vec::new(), requests: 0 });
+    let group = groups.entry(batch.chain).or_insert(Group { events: Vec::new(), requests: 0, last_seq: 0 });
     group.events.extend(events);
     group.requests += 1;
+    group.last_seq = group.last_seq.max(batch.last_seq);
     bytes
 }

@@ -28,6 +28,8 @@ pub enum Link {
     Follows,
     /// It is the head or before it: told before.
     Known,
+    /// Its place is the head's, and it is another event: the chain has two continuations. The head stays.
+    Forked,
     /// Events are missing before it; `announced`: so many it says were dropped by its own chain.
     Gap {
         /// First missing sequence.
@@ -68,7 +70,8 @@ impl Verifier {
     pub fn take(&mut self, seq: u64, prev_hash: &[u8], dropped_before: u64, bytes: &[u8]) -> Link {
         let expected = self.head.seq.saturating_add(1);
         if seq < expected {
-            return Link::Known;
+            let is_other = seq == self.head.seq && seq > 0 && hash(bytes) != self.head.hash;
+            return if is_other { Link::Forked } else { Link::Known };
         }
         // Dropped events leave a hole in the sequence, never in the hashes: the next one kept names the last one kept.
         let missing = seq.saturating_sub(expected);
@@ -96,6 +99,7 @@ mod tests {
         let first = chain.head().hash;
         assert_eq!(chain.take(1, &first, 0, b"one"), Link::Follows);
         assert_eq!(chain.take(1, &first, 0, b"one"), Link::Known);
+        assert_eq!(chain.take(1, &first, 0, b"another"), Link::Forked);
         assert_eq!(chain.take(2, &hash(b"other"), 0, b"two"), Link::Broken);
         assert_eq!(chain.take(5, &hash(b"lost"), 0, b"five"), Link::Gap { from: 3, to: 4, announced: 0 });
         assert_eq!(chain.take(8, &hash(b"five"), 2, b"eight"), Link::Gap { from: 6, to: 7, announced: 2 });

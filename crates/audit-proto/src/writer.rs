@@ -101,6 +101,7 @@ pub fn emit_request<'e>(
     epoch: u64,
     events: impl Iterator<Item = &'e [u8]> + Clone,
     dropped_total: u64,
+    last_seq: u64,
 ) -> Vec<u8> {
     let size: usize = events.clone().map(|event| event.len().saturating_add(8)).sum();
     let mut request = Vec::with_capacity(size.saturating_add(64));
@@ -108,7 +109,7 @@ pub fn emit_request<'e>(
     for event in events {
         delimited(&mut request, 4, event);
     }
-    EventWriter::new(&mut request).u64(5, dropped_total);
+    EventWriter::new(&mut request).u64(5, dropped_total).u64(6, last_seq);
     request
 }
 
@@ -227,13 +228,14 @@ mod tests {
     #[test]
     fn a_request_carries_its_events_as_they_are() {
         let events: [&[u8]; 2] = [b"one", b"two"];
-        let bytes = emit_request("p", 3, 4, events.into_iter(), 5);
+        let bytes = emit_request("p", 3, 4, events.into_iter(), 5, 6);
         let expected = EmitRequest {
             proxy: "p".to_string(),
             worker: 3,
             epoch: 4,
             events: vec![b"one".to_vec(), b"two".to_vec()],
             dropped_total: 5,
+            last_seq: 6,
         };
         assert_eq!(EmitRequest::decode(bytes.as_slice()).unwrap(), expected);
     }

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+mod checkpoint;
 mod decode;
 mod encode;
 mod failure;
@@ -16,6 +17,7 @@ mod record;
 mod settings;
 
 pub use admin::{NewTopics, TopicMaker, TopicsError};
+pub use checkpoint::{encode_checkpoint, stored_checkpoint};
 pub use decode::{DecodeError, decode};
 pub use encode::{encode, encode_finding};
 pub use failure::{Class, classify};

@@ -5,7 +5,7 @@ use sallyport_ingest_spool::{Health, Options, Spool};
 use tonic::Code;
 
 use super::*;
-use crate::accept::Heads;
+use crate::ledger::Ledger;
 
 /// Knows the token `payments` of a pod, and is away for the token `later`.
 #[derive(Debug)]
@@ -31,8 +31,14 @@ fn batch(token: &str, proxy: &str, server: &str) -> Request<EmitRequest> {
         ..AuditEvent::default()
     };
     let events = vec![event.encode_to_vec()];
-    let mut request =
-        Request::new(EmitRequest { proxy: proxy.into(), worker: 1, epoch: 2, events, dropped_total: 0 });
+    let mut request = Request::new(EmitRequest {
+        proxy: proxy.into(),
+        worker: 1,
+        epoch: 2,
+        events,
+        dropped_total: 0,
+        last_seq: 0,
+    });
     request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
     request
 }
@@ -45,7 +51,7 @@ async fn a_pods_token_brings_that_pods_events_of_its_server_and_no_others() {
     let mut health = spool.health();
     health.wait_for(|health| *health == Health::Writable).await.unwrap();
     let metrics = Metrics::default();
-    let acceptor = Acceptor::new(spool, Heads::default(), metrics.clone());
+    let acceptor = Acceptor::new(spool, Ledger::default(), metrics.clone());
     let ingest = Ingest { acceptor, proxies: Arc::new(Cluster), metrics };
     let refused = [
         (batch("payments", "a/other-pod", "payments"), Code::PermissionDenied),

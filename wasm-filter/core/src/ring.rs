@@ -15,6 +15,9 @@ const BATCH_EVENTS: usize = 4096;
 const BATCH_BYTES: usize = 512 * 1024;
 /// First and longest pause after a batch was not acknowledged, in nanoseconds.
 const BACKOFF_NANOS: (u64, u64) = (50_000_000, 5_000_000_000);
+/// A worker with nothing to send tells so at least so often, in nanoseconds: the ingest knows by its silence that it is gone,
+/// and what it had given out until then.
+const WORD_NANOS: u64 = 4_000_000_000;
 /// Room that an event must find, in bytes; an event is never larger than the caps of its fields together.
 const EVENT_ROOM: usize = 32 * 1024;
 
@@ -39,7 +42,10 @@ pub(crate) struct Ring {
     queue: VecDeque<Vec<u8>>,
     bytes: usize,
     capacity: usize,
-    in_flight: usize,
+    /// Events of the batch that is under way; none: no batch is.
+    in_flight: Option<usize>,
+    /// When the last batch was made; none: there was none.
+    told: Option<u64>,
     dropped_total: u64,
     dropped_since: u64,
     failures: u32,
@@ -58,7 +64,8 @@ impl Ring {
             queue: VecDeque::new(),
             bytes: 0,
             capacity,
-            in_flight: 0,
+            in_flight: None,
+            told: None,
             dropped_total: 0,
             dropped_since: 0,
             failures: 0,
@@ -101,14 +108,16 @@ impl Ring {
         Some(self.seq)
     }
 
-    /// Whether a batch should go now. `at_tick`: whatever there is, else only a full batch.
+    /// Whether a batch should go now. `at_tick`: whatever there is, or a word that there is nothing; else only a full batch.
     pub(crate) fn wants_to_send(&self, now_nanos: u64, at_tick: bool) -> bool {
-        let enough = if at_tick { !self.queue.is_empty() } else { self.bytes >= BATCH_BYTES };
-        enough && self.in_flight == 0 && now_nanos >= self.not_before
+        let owes_word = self.told.is_none_or(|told| now_nanos.saturating_sub(told) >= WORD_NANOS);
+        let enough = if at_tick { !self.queue.is_empty() || owes_word } else { self.bytes >= BATCH_BYTES };
+        enough && self.in_flight.is_none() && now_nanos >= self.not_before
     }
 
     /// The next batch, encoded as `sallyport.audit.v1.EmitRequest`. It stays in the ring until [`Ring::acknowledged`].
-    pub(crate) fn batch(&mut self) -> Vec<u8> {
+    pub(crate) fn batch(&mut self, now_nanos: u64) -> Vec<u8> {
+        self.told = Some(now_nanos);
         let mut size = 0_usize;
         let count = self
             .queue
@@ -120,14 +129,15 @@ impl Ring {
                 fits
             })
             .count();
-        self.in_flight = count;
+        self.in_flight = Some(count);
         let events = self.queue.iter().take(count).map(Vec::as_slice);
-        writer::emit_request(&self.name.proxy, self.name.worker, self.name.epoch, events, self.dropped_total)
+        let ChainName { proxy, worker, epoch } = &self.name;
+        writer::emit_request(proxy, *worker, *epoch, events, self.dropped_total, self.seq)
     }
 
     /// The batch in flight is durable; answers with how many events it had.
     pub(crate) fn acknowledged(&mut self) -> usize {
-        let count = core::mem::take(&mut self.in_flight);
+        let count = self.in_flight.take().unwrap_or(0);
         for event in self.queue.drain(..count.min(self.queue.len())) {
             self.bytes = self.bytes.saturating_sub(event.len());
         }
@@ -138,7 +148,7 @@ impl Ring {
 
     /// The batch in flight is not known to be durable: it will be sent again.
     pub(crate) fn failed(&mut self, now_nanos: u64) {
-        self.in_flight = 0;
+        self.in_flight = None;
         let (first, longest) = BACKOFF_NANOS;
         let pause =
             first.saturating_mul(1_u64.checked_shl(self.failures.min(16)).unwrap_or(u64::MAX)).min(longest);

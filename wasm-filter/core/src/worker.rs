@@ -383,7 +383,7 @@ impl Worker {
         let Some(ring) = self.ring.as_mut().filter(|ring| ring.wants_to_send(nanos, at_tick)) else {
             return;
         };
-        let batch = ring.batch();
+        let batch = ring.batch(nanos);
         let method =
             Method { cluster: &self.settings.audit_cluster, service: AUDIT_SERVICE, method: AUDIT_METHOD };
         match host.call(method, &batch) {

@@ -143,8 +143,15 @@ impl Gateway {
     pub fn tick(&mut self, nanos: u64) -> Result<Cost> {
         let proxy = self.proxy_mut();
         proxy.now_nanos = proxy.now_nanos.saturating_add(nanos);
+        let before = proxy.calls.len();
         let root = self.root;
-        Ok(self.vm.callback::<_, ()>(root, "proxy_on_tick", root)?.1)
+        let cost = self.vm.callback::<_, ()>(root, "proxy_on_tick", root)?.1;
+        // That there is nothing to send is acknowledged at once.
+        let told = self.proxy().calls.get(before).map(|call| EmitRequest::decode(call.message.as_slice()));
+        if told.transpose()?.is_some_and(|word| word.events.is_empty()) {
+            self.answer_call(0)?;
+        }
+        Ok(cost)
     }
 
     /// Sends a request, up to the point where it is forwarded, answered or held. Answers with its context.
@@ -290,15 +297,16 @@ impl Gateway {
         Ok(messages.collect::<std::result::Result<_, _>>()?)
     }
 
-    /// The audit batches sent so far.
+    /// The audit batches with events sent so far.
     ///
     /// # Errors
     /// One cannot be read.
     pub fn batches(&self) -> Result<Vec<EmitRequest>> {
         let calls = self.proxy().calls.iter();
-        Ok(calls
-            .map(|call| EmitRequest::decode(call.message.as_slice()))
-            .collect::<std::result::Result<_, _>>()?)
+        let requests = calls.map(|call| EmitRequest::decode(call.message.as_slice()));
+        let mut requests = requests.collect::<std::result::Result<Vec<_>, _>>()?;
+        requests.retain(|request| !request.events.is_empty());
+        Ok(requests)
     }
 
     /// Answers the newest unary call: with an empty message, or with a gRPC status that is not OK.

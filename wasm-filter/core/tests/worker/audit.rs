@@ -44,6 +44,31 @@ fn events_form_a_chain_and_leave_the_ring_when_they_are_acknowledged() {
 }
 
 #[test]
+fn a_worker_tells_what_it_has_given_out_with_each_batch_and_every_few_seconds_without() {
+    let mut proxy = Proxy::ready();
+    let told = |proxy: &Proxy| {
+        let requests = proxy.requests_to_ingest();
+        requests.iter().map(|(_, batch)| (batch.events.len(), batch.last_seq)).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&proxy), [(0, 0)], "that it has begun");
+    proxy.call_and_end(1, "sess").passed();
+    proxy.tick();
+    proxy.call_and_end(2, "sess").passed();
+    proxy.call_and_end(3, "sess").passed();
+    proxy.answered(false);
+    proxy.after_millis(50);
+    proxy.tick();
+    assert_eq!(told(&proxy), [(0, 0), (1, 1), (3, 3)]);
+    proxy.answered(true);
+    proxy.after_millis(3999);
+    proxy.tick();
+    assert_eq!(told(&proxy).len(), 3);
+    proxy.after_millis(1);
+    proxy.tick();
+    assert_eq!(told(&proxy)[3], (0, 3));
+}
+
+#[test]
 fn one_batch_is_in_flight_at_a_time() {
     let mut proxy = Proxy::ready();
     proxy.call_and_end(1, "sess").passed();

@@ -1,0 +1,50 @@
+//! `GET /v1/chains` of the admin server: where chains stand, and what is on its way.
+
+use axum::extract::State;
+use axum::routing::get;
+use axum::{Json, Router};
+use sallyport_audit_proof::End;
+use sallyport_ingest_spool::Spool;
+use serde_json::{Value, json};
+
+use crate::accept::Acceptor;
+use crate::metrics::Metrics;
+
+/// What it is told from.
+#[derive(Clone, Debug)]
+pub(crate) struct Chains {
+    pub(crate) acceptor: Acceptor,
+    pub(crate) spool: Spool,
+    pub(crate) metrics: Metrics,
+}
+
+impl Chains {
+    pub(crate) fn router(self) -> Router {
+        Router::new().route("/v1/chains", get(handle)).with_state(self)
+    }
+}
+
+async fn handle(State(chains): State<Chains>) -> Json<Value> {
+    let Chains { acceptor, spool, metrics } = chains;
+    let mut waiting = 0_u64;
+    let mut told = Vec::new();
+    for (name, standing) in acceptor.ledger().all().await {
+        let seq = standing.head.map_or(0, |head| head.seq);
+        // Given out and not arrived: in the filter's ring, while the chain lives.
+        let in_ring = if standing.end() == End::Open { standing.announced.saturating_sub(seq) } else { 0 };
+        waiting = waiting.saturating_add(in_ring);
+        told.push(json!({
+            "proxy": name.proxy, "worker": name.worker, "epoch": name.epoch.to_string(), "seq": seq,
+            "events": standing.count, "in_ring": in_ring, "heard_unix_nanos": standing.last_heard().to_string(),
+            "end": match standing.end() { End::Open => "open", End::Complete => "complete", End::CutOff => "cut_off" },
+        }));
+    }
+    Json(json!({
+        "chains": told,
+        "stages": {
+            "ring": { "events": waiting },
+            "spool": { "bytes": spool.bytes(), "batches": spool.undelivered() },
+            "delivery": { "lag_seconds": metrics.lag_seconds() },
+        },
+    }))
+}
