@@ -136,7 +136,7 @@ bench-audit-kafka: setup ## What an event costs from the spool to Kafka, beside 
 
 .PHONY: bench-audit-verify
 bench-audit-verify: ## How fast the record is verified: chains, checkpoints, an export
-	@cargo run --quiet --locked --release -p sallyport-audit-proof --example bench
+	@cargo run --quiet --locked --release -p sallyport-audit-proof --example bench_verify
 
 .PHONY: bench
 bench: bench-policy bench-fuel bench-filter bench-ingest bench-audit-kafka bench-audit-verify ## All benchmarks

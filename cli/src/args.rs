@@ -48,7 +48,7 @@ pub(crate) enum Command {
     Session(SessionCommand),
     /// The newest audit events.
     Events(EventsArgs),
-    /// The record: follows it.
+    /// The record: follows, proves and exports it.
     #[command(subcommand)]
     Audit(AuditCommand),
     /// Tells what would become of a call, and why, step by step. Ends with 2 where it would be denied.

@@ -155,6 +155,7 @@ fn plans(args: &UpArgs, prepared: &Prepared) -> anyhow::Result<Vec<Plan>> {
     let mut ingest = vec![
         ("listen", args.ingest.to_string()),
         ("admin", args.ingest_admin.to_string()),
+        ("checkpoint-key", data("checkpoint-key.pem")),
         ("db", data("events.db")),
         ("spool", data("spool")),
         ("tls-dir", data("tls")),

@@ -1,6 +1,7 @@
 //! Version 1: one table of routes, from which the router and the OpenAPI document are made.
 
 mod access;
+mod audit;
 mod components;
 mod dashboard;
 mod events;
@@ -104,6 +105,10 @@ pub(crate) const ROUTES: &[Route] = &[
     events::stats::ROUTE,
     events::sources::ROUTE,
     events::types::ROUTE,
+    audit::integrity::ROUTE,
+    audit::checkpoints::ROUTE,
+    audit::spans::ROUTE,
+    audit::chains::ROUTE,
     dashboard::summary::ROUTE,
     health::LIVE,
     health::READY,

@@ -72,6 +72,7 @@ impl Chain {
             epoch: self.epoch,
             events,
             dropped_total: 0,
+            last_seq: self.head.seq,
         })
     }
 

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use sallyport_audit_proof::{SecretKey, generate_pem};
 use sallyport_envoy::{Bootstrap, Node, Service, Watched, authority_file, render, token_file};
 use sallyport_runtime::files::{random_hex, write_whole};
 use sallyport_runtime::{tls, tokens};
@@ -115,6 +116,7 @@ fn make_files(args: &UpArgs) -> anyhow::Result<()> {
     write_whole(&data.join("tokens.json"), known.as_bytes(), true)?;
     keep_secret::<32>(&data.join("api-key"))?;
     keep_secret::<32>(&data.join("digest-key"))?;
+    keep_checkpoint_key(data)?;
     let token = token_file(&absolute(args, "proxy/token")?);
     write_whole(&data.join("envoy/token.json"), token.as_bytes(), false)?;
     let authority = authority_file(&absolute(args, "tls/ca.crt")?);
@@ -133,6 +135,17 @@ fn keep_secret<const BYTES: usize>(path: &Path) -> anyhow::Result<String> {
     let secret = random_hex::<BYTES>();
     write_whole(path, secret.as_bytes(), true)?;
     Ok(secret)
+}
+
+/// The key that signs checkpoints, made if it is missing, and its public half beside it.
+fn keep_checkpoint_key(data: &Path) -> anyhow::Result<()> {
+    let path = data.join("checkpoint-key.pem");
+    if !path.exists() {
+        write_whole(&path, generate_pem()?.as_bytes(), true)?;
+    }
+    let key = SecretKey::from_pem(&std::fs::read(&path)?).with_context(|| path.display().to_string())?;
+    write_whole(&data.join("checkpoint-key.pub.pem"), key.public().to_pem().as_bytes(), false)?;
+    Ok(())
 }
 
 fn absolute(args: &UpArgs, name: &str) -> anyhow::Result<String> {
@@ -183,9 +196,11 @@ mod tests {
         make_files(&args).unwrap();
         let read = |name: &str| std::fs::read_to_string(args.data.join(name)).unwrap();
         let (token, key) = (read("proxy/token"), read("api-key"));
+        let public = read("checkpoint-key.pub.pem");
         assert!(tokens::Tokens::open(&args.data.join("tokens.json")).unwrap().proxy(&token).is_some());
         make_files(&args).unwrap();
         assert_eq!((read("proxy/token"), read("api-key")), (token, key));
+        assert_eq!(read("checkpoint-key.pub.pem"), public);
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub(super) fn all() -> Value {
             schemas.insert(format!("{name}Patch"), patch(switch));
         }
     }
-    for fixed in [basics(), events(), policy(), explain()] {
+    for fixed in [basics(), events(), audit(), policy(), explain()] {
         if let Value::Object(fixed) = fixed {
             schemas.extend(fixed);
         }
@@ -196,6 +196,55 @@ fn events() -> Value {
         "Sources": count("source"),
         "EventTypes": count("event_type"),
         "Summary": { "type": "object", "properties": summary },
+    })
+}
+
+fn audit() -> Value {
+    let chain = |more: &[(&str, Value)], required: &[&str]| {
+        let mut properties = Map::new();
+        properties.insert("proxy".into(), text("The chain's proxy."));
+        properties.insert("worker".into(), json!({ "type": "integer" }));
+        properties.insert("epoch".into(), text("When the worker began, nanoseconds since 1970, as text."));
+        properties.extend(more.iter().map(|(name, schema)| ((*name).to_string(), schema.clone())));
+        let mut all = vec!["proxy", "worker", "epoch"];
+        all.extend_from_slice(required);
+        json!({ "type": "object", "required": all, "properties": properties })
+    };
+    let number = || json!({ "type": "integer" });
+    let bytes = || json!({ "type": "string", "contentEncoding": "base64" });
+    let all = |field: &str, items: Value| {
+        let properties = json!({ field: { "type": "array", "items": items } });
+        json!({ "type": "object", "required": [field], "properties": properties })
+    };
+    let checkpoint = json!({ "type": "object", "required": ["sequence", "time_unix_nanos", "signed"], "properties": {
+        "sequence": number(), "time_unix_nanos": text("When it was made, as text."), "signed": bytes() } });
+    let span = [("first", number()), ("last", number()), ("events", number())];
+    let event = [
+        ("seq", number()),
+        ("hash", bytes()),
+        ("bytes", bytes()),
+        ("differs", text("What the store says of it otherwise than its bytes: the name of the column.")),
+    ];
+    let standing = [("events", number()), ("last_seq", number())];
+    let server = json!({ "type": "object", "required": ["namespace", "server", "last_event", "chains", "missing", "gaps"],
+        "properties": {
+            "namespace": text("The server's namespace."), "server": text("Its name."),
+            "last_event": optional("Time of its newest event; null: there is none."),
+            "chains": { "type": "array", "items": chain(&standing, &["events", "last_seq"]) },
+            "missing": { "type": "integer", "description": "Events known to be missing from these chains." },
+            "gaps": list("Event"),
+        } });
+    json!({
+        "Checkpoints": all("checkpoints", checkpoint),
+        "Spans": all("spans", chain(&span, &["first", "last", "events"])),
+        "ChainedEvents": all("events", chain(&event, &["seq", "hash", "bytes"])),
+        "Integrity": { "type": "object", "required": ["servers", "last_checkpoint", "ingest"], "properties": {
+            "servers": { "type": "array", "items": server },
+            "last_checkpoint": { "type": ["object", "null"], "properties": {
+                "sequence": number(), "time": { "type": "string", "format": "date-time" } } },
+            "ingest": { "type": ["object", "null"], "description":
+                "Where chains stand in the ingest, and what is on its way at each stage; null: it does not answer." },
+        } },
     })
 }
 

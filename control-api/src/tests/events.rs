@@ -232,3 +232,30 @@ async fn followers_beyond_the_bound_are_turned_away_until_one_leaves() {
     tokio::time::timeout(Duration::from_secs(10), room).await.unwrap();
     Following::begin(&world, "", None).await;
 }
+
+#[tokio::test]
+async fn the_record_can_be_read_as_it_was_chained_and_its_integrity_is_told() {
+    let world = World::new().await;
+    world.record(&[mk_event("a", true), mk_event("b", true)]).await;
+    let first = world.get("/api/v1/audit/chains?limit=1&columns=true").await;
+    let (proxy, epoch, seq) =
+        (first.at("/events/0/proxy"), first.at("/events/0/epoch"), first.at("/events/0/seq"));
+    assert!(proxy.is_string() && epoch.is_string() && first.at("/events/0/bytes").is_string(), "{first:?}");
+    let (proxy, epoch, worker) =
+        (proxy.as_str().unwrap(), epoch.as_str().unwrap(), first.at("/events/0/worker"));
+    let place = format!("proxy={proxy}&worker={worker}&epoch={epoch}&seq={seq}");
+    let rest = world.get(&format!("/api/v1/audit/chains?{place}")).await;
+    assert_eq!(rest.at("/events").as_array().unwrap().len(), 1);
+    let spans = world.get("/api/v1/audit/spans?server=payments").await;
+    assert_eq!(spans.at("/spans/0/events"), &json!(2));
+    assert_eq!(world.get("/api/v1/audit/checkpoints").await.at("/checkpoints"), &json!([]));
+    let integrity = world.get("/api/v1/audit/integrity").await;
+    assert_eq!(integrity.at("/last_checkpoint"), &json!(null));
+    assert_eq!(integrity.at("/ingest"), &json!(null), "it does not run");
+    assert!(integrity.at("/servers").is_array());
+    for query in
+        ["chains?worker=1", "chains?proxy=p", "chains?columns=yes", "checkpoints?after=x", "spans?x=1"]
+    {
+        world.get(&format!("/api/v1/audit/{query}")).await.error(400, "invalid_query_param");
+    }
+}

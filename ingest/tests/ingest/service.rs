@@ -4,7 +4,7 @@ use prost::Message;
 use sallyport_audit_proto::v1::{AuditEvent, EmitRequest};
 use sallyport_event_store::Filter;
 use serde_json::json;
-use tonic::{Code, Request};
+use tonic::Code;
 use tonic_types::StatusExt;
 
 use crate::support::{KEY, Server, TOKEN, batch, with_token};

@@ -11,7 +11,7 @@ use sallyport_audit_proto::v1::{AuditEvent, EmitRequest};
 use sallyport_event_store::{Embedded, EventStore, Filter};
 use sallyport_runtime::tls::{SERVER_NAME, TlsFiles, make_self_signed};
 use sallyport_runtime::tokens::digest;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::Request;
@@ -38,17 +38,12 @@ fn free_address() -> SocketAddr {
 
 impl Server {
     pub(crate) async fn start() -> Self {
-        let folder = Self::prepare(&[]);
+        let folder = Self::prepare();
         Self::run(folder, &[]).await
     }
 
     pub(crate) async fn start_with(more: More) -> Self {
-        Self::start_with_proxies(&[], more).await
-    }
-
-    /// With these proxies beside `edge`; the token of each is its name.
-    pub(crate) async fn start_with_proxies(names: &[String], more: More) -> Self {
-        let folder = Self::prepare(names);
+        let folder = Self::prepare();
         let flags = more(folder.path());
         Self::run(folder, &flags.each_ref().map(String::as_str)).await
     }
@@ -66,16 +61,13 @@ impl Server {
         format!("{:#}", sallyport_ingest::run(args, CancellationToken::new()).await.unwrap_err())
     }
 
-    fn prepare(names: &[String]) -> tempfile::TempDir {
+    fn prepare() -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         make_self_signed(&folder.path().join("tls")).unwrap();
         let write = |name: &str, content: Value| {
             std::fs::write(folder.path().join(name), content.to_string()).unwrap();
         };
-        let mut tokens: Map<String, Value> =
-            names.iter().map(|name| (digest(name), name.as_str().into())).collect();
-        tokens.insert(digest(TOKEN), "edge".into());
-        write("tokens.json", tokens.into());
+        write("tokens.json", json!({ digest(TOKEN): "edge" }));
         write("keys.json", json!({ digest(KEY): "billing" }));
         folder
     }
@@ -119,20 +111,11 @@ impl Server {
         (status, serde_json::from_str(&body).unwrap())
     }
 
-    /// A client over a connection of its own; none: it cannot be made now.
-    pub(crate) async fn try_client(&self) -> Option<AuditIngestClient<Channel>> {
-        Some(AuditIngestClient::new(self.endpoint().connect().await.ok()?))
-    }
-
     pub(crate) async fn channel(&self) -> Channel {
-        self.endpoint().connect().await.unwrap()
-    }
-
-    fn endpoint(&self) -> Endpoint {
         let ca = std::fs::read(TlsFiles::within(&self.folder.path().join("tls")).ca).unwrap();
         let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)).domain_name(SERVER_NAME);
         let endpoint = Endpoint::from_shared(format!("https://{}", self.grpc)).unwrap();
-        endpoint.tls_config(tls).unwrap()
+        endpoint.tls_config(tls).unwrap().connect().await.unwrap()
     }
 
     pub(crate) async fn client(&self) -> AuditIngestClient<Channel> {
@@ -192,8 +175,14 @@ fn events(proxy: &str, worker: u32, epoch: u64, from: u64, to: u64) -> Vec<Vec<u
     let mut hash = chain::genesis(proxy, worker, epoch);
     let mut all = Vec::new();
     for seq in 1..=to {
-        let event =
-            AuditEvent { seq, prev_hash: hash.to_vec(), server: "payments".into(), ..AuditEvent::default() };
+        // In the year 2030: not too old for the store.
+        let event = AuditEvent {
+            seq,
+            prev_hash: hash.to_vec(),
+            server: "payments".into(),
+            time_unix_nanos: 1_900_000_000_000_000_000,
+            ..AuditEvent::default()
+        };
         let bytes = event.encode_to_vec();
         hash = chain::hash(&bytes);
         if seq >= from {

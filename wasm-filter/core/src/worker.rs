@@ -239,6 +239,7 @@ impl Worker {
         }
         let nanos = host.now_nanos();
         self.connect(nanos, host);
+        self.prepare_chain(host);
         self.tell_open_decisions(nanos, host);
         if self.call.is_some_and(|(_, since)| nanos.saturating_sub(since) > LOST_NANOS) {
             self.call = None;

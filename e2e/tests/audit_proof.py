@@ -1,0 +1,131 @@
+"""The record's proof, with a real Envoy: sealed, verified from a store, the API and a file, and what a killed Envoy took with it."""
+
+import json
+import os
+import pathlib
+import signal
+import sqlite3
+import subprocess
+import threading
+import time
+
+from harness import IDENTITY, MEDIA, SALLYPORT, Stack, test, until
+
+
+def start():
+    return Stack()
+
+
+def data(stack):
+    return stack.folder / "data"
+
+
+def audit(stack, *arguments):
+    command = [SALLYPORT, "audit", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, "SALLYPORT_DATA": str(data(stack))})
+
+
+def verify(stack, *arguments):
+    done = audit(stack, "verify", "--public-key", data(stack) / "checkpoint-key.pub.pem", "-o", "json", *arguments)
+    assert done.returncode in (0, 1), done.stderr
+    report = json.loads(done.stdout)
+    assert report["intact"] == (done.returncode == 0), report
+    return report
+
+
+def seal(stack):
+    """The ingest seals at its end; the supervisor starts it again."""
+    os.kill(stack.run_json()["children"]["ingest"], signal.SIGTERM)
+    time.sleep(0.2)
+    until(lambda: stack.answers_ready("ingest-admin"), what="ingest is back")
+
+
+class Load:
+    """Calls, one after the other on each of some threads, until it is stopped."""
+
+    def __init__(self, stack, team, threads=4):
+        self.stack, self.team, self.answered, self.stopping = stack, team, 0, threading.Event()
+        self.lock = threading.Lock()
+        self.threads = [threading.Thread(target=self.run, daemon=True) for _ in range(threads)]
+        for thread in self.threads:
+            thread.start()
+
+    def run(self):
+        while not self.stopping.is_set():
+            try:
+                status = self.stack.call("list_invoices", {**MEDIA, **IDENTITY, "x-mcp-team-id": self.team})[0]
+            except Exception:
+                time.sleep(0.05)
+                continue
+            if status == 200:
+                with self.lock:
+                    self.answered += 1
+
+    def stop(self):
+        self.stopping.set()
+        for thread in self.threads:
+            thread.join()
+
+
+def stored(stack, team):
+    file = sqlite3.connect(f"file:{data(stack) / 'events.db'}?mode=ro", uri=True)
+    pattern = f'%"subject_team_id":"{team}"%'
+    return file.execute("SELECT count(*) FROM events WHERE decision = 'allow' AND envelope LIKE ?", [pattern]).fetchone()[0]
+
+
+@test
+def what_was_recorded_is_proven_from_the_api_the_store_and_an_export(stack):
+    for _ in range(20):
+        assert stack.call("list_invoices", {**MEDIA, **IDENTITY})[0] == 200
+    until(lambda: len(stack.events(limit=100)) >= 20, what="events")
+    seal(stack)
+    store = ["--store", data(stack) / "events.db"]
+    whole = verify(stack, *store)
+    assert whole["intact"] and whole["events"] >= 20 and whole["not_sealed"] == 0 and whole["last_checkpoint"], whole
+    assert verify(stack)["events"] == whole["events"]
+    part = verify(stack, "--server", "mcp-servers/payments")
+    assert part["intact"] and part["events"] > 0, part
+    export = stack.folder / "export.jsonl"
+    assert audit(stack, "export", export).returncode == 0
+    assert verify(stack, "--file", export)["events"] == whole["events"]
+    assert verify(stack, "--witness", export)["intact"]
+    # A row less, and an answer changed.
+    lines = export.read_text().splitlines()
+    (stack.folder / "less.jsonl").write_text("\n".join(lines[:-3] + lines[-2:]) + "\n")
+    assert not verify(stack, "--file", stack.folder / "less.jsonl")["intact"]
+    (stack.folder / "other.jsonl").write_text(export.read_text().replace('"decision":"allow"', '"decision":"deny"', 1))
+    altered = verify(stack, "--file", stack.folder / "other.jsonl")
+    assert altered["alterations"]["total"] == 1, altered
+    unreadable = audit(stack, "verify", "--public-key", export)
+    assert unreadable.returncode == 2, unreadable
+    status = audit(stack, "status").stdout
+    assert "mcp-servers/payments" in status and "last checkpoint" in status, status
+
+
+@test
+def what_a_killed_envoy_still_held_is_counted_and_explained_within_ten_seconds(stack):
+    load = Load(stack, "killed")
+    until(lambda: stored(stack, "killed") > 100, what="events under load")
+    # The ingest holds still, so that rings fill; what the filters gave out since is known to them alone.
+    ingest = stack.run_json()["children"]["ingest"]
+    os.kill(ingest, signal.SIGSTOP)
+    time.sleep(1)
+    envoy = stack.run_json()["children"]["envoy"]
+    os.kill(envoy, signal.SIGKILL)
+    load.stop()
+    os.kill(ingest, signal.SIGCONT)
+    until(stack.decides, 30, "another Envoy decides")
+    began = time.monotonic()
+    found = until(lambda: stack.events(event_type="audit.lost", limit=100), 10, "audit.lost")
+    took = time.monotonic() - began
+    time.sleep(1)
+    missing = sum(event["payload"]["missing"] for event in stack.events(event_type="audit.lost", limit=100))
+    lost = load.answered - stored(stack, "killed")
+    assert found[0]["payload"]["reason"] == "proxy_ended", found
+    assert lost > 0, "the test took nothing away"
+    seal(stack)
+    report = verify(stack)
+    assert report["intact"], "it is explained: " + json.dumps(report)
+    reasons = {gap["reason"] for gap in report["gaps"]["listed"]}
+    assert reasons == {"proxy_ended"}, report["gaps"]
+    print(f"    {load.answered} answered, {lost} lost with Envoy, {missing} of them known by number, told after {took:.1f} s")
