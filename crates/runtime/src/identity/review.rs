@@ -27,7 +27,8 @@ pub const WORKLOAD_PREFIX: &str = "mcp-workload-";
 /// What the API server tells of the pod that a token is bound to.
 const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
 const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
-/// A question that has no answer by then has none.
+/// A question that has no answer by then has none. The time until it is asked is no silence of the API server: when all
+/// proxies come back at once, some wait for seconds.
 const DEADLINE: Duration = Duration::from_secs(3);
 /// Questions at once.
 const CONCURRENT: usize = 64;
@@ -84,7 +85,10 @@ impl TokenReviews {
         let spec =
             TokenReviewSpec { token: Some(token.to_string()), audiences: Some(vec![AUDIENCE.to_string()]) };
         let review = TokenReview { spec, ..TokenReview::default() };
-        let answer = self.api.create(&PostParams::default(), &review).await;
+        let params = PostParams::default();
+        let Ok(answer) = timeout(self.deadline, self.api.create(&params, &review)).await else {
+            return self.unanswered(key, "no answer from the API server in time".into());
+        };
         let now = (self.clock)();
         match answer.map(|review| identity(&review.status.unwrap_or_default())) {
             Ok(Ok(identity)) => {
@@ -121,10 +125,7 @@ impl Authenticate for TokenReviews {
         if let Some(answer) = self.cache(|cache| cache.answer(&key, (self.clock)())) {
             return answer;
         }
-        match timeout(self.deadline, self.ask(token, claims, key)).await {
-            Ok(answer) => answer,
-            Err(_) => self.unanswered(key, "no answer from the API server in time".into()),
-        }
+        self.ask(token, claims, key).await
     }
 }
 

@@ -166,3 +166,28 @@ async fn an_api_server_that_never_answers_holds_nobody_up_for_long() {
     reviews.deadline = Duration::from_millis(10);
     assert!(matches!(reviews.authenticate(&token("a")).await, Err(AuthError::Unavailable(_))));
 }
+
+#[tokio::test]
+async fn a_crowd_waits_for_its_turn_and_is_no_sign_of_a_silent_api_server() {
+    let answer = Duration::from_millis(50);
+    let service = tower::service_fn(move |request: Request<Body>| async move {
+        let body = to_bytes(axum::body::Body::new(request.into_body()), 1 << 20).await.unwrap();
+        let mut review: Value = serde_json::from_slice(&body).unwrap();
+        review["status"] = status(ACCOUNT);
+        tokio::time::sleep(answer).await;
+        Ok::<_, std::io::Error>(Response::new(Body::from(review.to_string().into_bytes())))
+    });
+    let mut reviews = TokenReviews::new(kube::Client::new(service, "default"));
+    reviews.deadline = answer * 10;
+    // At least twice as many as are answered by the deadline.
+    let (reviews, began) = (Arc::new(reviews), Instant::now());
+    let mut crowd = tokio::task::JoinSet::new();
+    for number in 0..CONCURRENT * 20 {
+        let (reviews, token) = (reviews.clone(), token(&format!("crowd {number}")));
+        crowd.spawn(async move { reviews.authenticate(&token).await });
+    }
+    while let Some(answer) = crowd.join_next().await {
+        assert!(answer.unwrap().is_ok());
+    }
+    assert!(began.elapsed() > reviews.deadline, "it was no crowd");
+}
