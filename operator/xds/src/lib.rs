@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod connection;
+mod discovery;
 mod proxies;
 pub mod render;
 mod server;

@@ -1,16 +1,12 @@
 //! The tonic adapter: authenticates a stream, then lets its [`Connection`] and the world talk.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use envoy_types::pb::envoy::config::core::v3::node::UserAgentVersionType;
-use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_server::{
-    AggregatedDiscoveryService, AggregatedDiscoveryServiceServer,
-};
-use envoy_types::pb::envoy::service::discovery::v3::{
-    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
-};
+use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use futures::Stream;
 use sallyport_policy_proto::wire;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -23,11 +19,10 @@ use tonic::transport::server::Connected;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::connection::{Behind, Connection};
+use crate::discovery::Discovery;
 use crate::proxies::{Instance, Proxies};
 use crate::world::{SharedWorld, World, types};
 
-/// Largest request, in bytes: a filter names all that it holds when it comes back.
-const MAX_REQUEST: usize = 64 << 20;
 /// Responses that may wait for a slow subscriber.
 const QUEUE: usize = 64;
 /// A stream ends after this and is opened anew with the credential of the day; spread over a quarter of it.
@@ -124,10 +119,9 @@ pub async fn serve<A: Admit, C>(
 where
     C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
 {
-    let service = AggregatedDiscoveryServiceServer::new(service).max_decoding_message_size(MAX_REQUEST);
     Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
-        .add_service(service)
+        .add_service(Discovery(Arc::new(service)))
         .serve_with_incoming_shutdown(incoming, shutdown)
         .await
 }
@@ -144,24 +138,15 @@ fn unboxed<T, E>(result: Result<Box<T>, Box<E>>) -> Result<T, E> {
     result.map(|response| *response).map_err(|status| *status)
 }
 
-type Responses<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+/// What a stream is answered with.
+pub(crate) type Responses = Pin<Box<dyn Stream<Item = Result<DeltaDiscoveryResponse, Status>> + Send>>;
 
-#[tonic::async_trait]
-impl<A: Admit> AggregatedDiscoveryService for Service<A> {
-    type StreamAggregatedResourcesStream = Responses<DiscoveryResponse>;
-    type DeltaAggregatedResourcesStream = Responses<DeltaDiscoveryResponse>;
-
-    async fn stream_aggregated_resources(
-        &self,
-        _: Request<Streaming<DiscoveryRequest>>,
-    ) -> Result<Response<Self::StreamAggregatedResourcesStream>, Status> {
-        Err(Status::unimplemented("use the incremental protocol: api_type DELTA_GRPC"))
-    }
-
-    async fn delta_aggregated_resources(
+impl<A: Admit> Service<A> {
+    /// Begins a stream.
+    pub(crate) async fn subscribe(
         &self,
         request: Request<Streaming<DeltaDiscoveryRequest>>,
-    ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
+    ) -> Result<Response<Responses>, Status> {
         let (proxy, target) = self.check(&request).await?;
         let number = self.streams.fetch_add(1, Ordering::Relaxed);
         let (responses, queue) = mpsc::channel(QUEUE);
