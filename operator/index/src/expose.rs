@@ -5,8 +5,6 @@ use sallyport_operator_ir::{Address, Route, Upstream};
 use sallyport_policy::ObjectId;
 use sallyport_resolve::{Exposure, Problem, Severity};
 
-use crate::places::Place;
-
 /// The route and upstream of a server.
 pub(crate) fn expose(id: &ObjectId, exposure: &Exposure) -> Result<(Route, Upstream), Problem> {
     check_path("spec.ingressPath", &exposure.path)?;
@@ -37,11 +35,6 @@ pub(crate) fn expose(id: &ObjectId, exposure: &Exposure) -> Result<(Route, Upstr
     };
     let address = Address { host: upstream.host.clone(), port: upstream.port };
     Ok((route, Upstream { name, address, tls: upstream.tls.then(|| upstream.host.clone()) }))
-}
-
-/// Where a route leads in.
-pub(crate) fn place(route: &Route) -> Place {
-    (route.host.clone(), route.path.clone())
 }
 
 fn problem(path: &str, reason: &'static str, message: String) -> Problem {

@@ -10,12 +10,12 @@ use sallyport_operator_ir::{Route, Upstream};
 use sallyport_policy::{ObjectId, ServerPolicy};
 use sallyport_policy_proto::resource;
 use sallyport_resolve::{
-    Problem, Resolved, Settings, collision, exposure, resolve_grant, resolve_server, resolve_session,
-    server_of,
+    Place, Problem, Resolved, Settings, collision, exposure, object_id, resolve_grant, resolve_server,
+    resolve_session, server_of,
 };
 
-use crate::expose::{expose, place};
-use crate::places::{Claim, Place, Places};
+use crate::expose::expose;
+use crate::places::{Claim, Places};
 
 /// An object by kind and id.
 pub type Key = (Kind, ObjectId);
@@ -80,6 +80,9 @@ pub struct ServerPlan {
 #[derive(Debug)]
 struct Exposed {
     claim: Claim,
+    place: Place,
+    /// Whose the place is, where it is another's.
+    holder: Option<ObjectId>,
     policy: ServerPolicy,
     /// None: it is not exposed, and `problems` says why.
     way: Option<(Route, Upstream)>,
@@ -222,6 +225,13 @@ impl Index {
         self.sessions.get(id).map(|(session, _)| session)
     }
 
+    /// Who has what the place of a server excludes, by the rule that decides on its routes; whether that server is known here, or
+    /// older, makes no difference.
+    pub fn in_the_way(&self, server: &MCPServer) -> Option<&ObjectId> {
+        let id = object_id(&server.metadata);
+        self.places.rivals(&sallyport_resolve::place(server), &id).min().map(|(_, other)| other)
+    }
+
     /// All servers.
     pub fn servers(&self) -> impl Iterator<Item = (&ObjectId, &Arc<MCPServer>)> {
         self.servers.iter()
@@ -245,10 +255,8 @@ impl Index {
     /// What a proxy of all servers exposes. A server that cannot be exposed is left out, with a problem.
     pub fn plan(&self) -> Plan {
         let mut plan = Plan::default();
-        for (id, exposed) in &self.exposed {
-            if let Some((route, upstream)) = &exposed.way
-                && self.places.holder(&place(route)) == Some(id)
-            {
+        for exposed in self.exposed.values() {
+            if let (Some((route, upstream)), None) = (&exposed.way, &exposed.holder) {
                 plan.routes.push(route.clone());
                 plan.upstreams.push(upstream.clone());
                 plan.servers.push(exposed.policy.clone());
@@ -268,9 +276,7 @@ impl Index {
         let (exposed, server) = (self.exposed.get(id)?, self.servers.get(id)?);
         let gateway = server.spec.gateway.as_ref().filter(|gateway| gateway.enabled)?;
         let mut plan = Plan { servers: vec![exposed.policy.clone()], ..Plan::default() };
-        if let Some((route, upstream)) = &exposed.way
-            && self.places.holder(&place(route)) == Some(id)
-        {
+        if let (Some((route, upstream)), None) = (&exposed.way, &exposed.holder) {
             plan.routes.push(Route { host: None, ..route.clone() });
             plan.upstreams.push(upstream.clone());
         }
@@ -318,59 +324,41 @@ impl Index {
 
     /// Resolves a server. Answers with the others that got or lost a place by it.
     fn expose(&mut self, id: &ObjectId) -> BTreeSet<ObjectId> {
-        let mut moved = BTreeSet::new();
-        if let Some(before) = self.exposed.remove(id)
-            && let Some((route, _)) = &before.way
-        {
-            let place = place(route);
-            moved.extend(self.at(place, |places, place| places.give_up(place, &before.claim)));
+        let mut rivals = BTreeSet::new();
+        let known = |(_, id): &Claim| id.clone();
+        if let Some(Exposed { claim, place, .. }) = self.exposed.remove(id) {
+            rivals.extend(self.places.rivals(&place, id).map(known));
+            self.places.give_up(&place, &claim);
         }
         if let Some(server) = self.servers.get(id) {
             let (policy, mut problems) = resolve_server(server, &self.settings);
             let age = server.metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second());
-            let claim = (age, id.clone());
+            let (claim, place) = ((age, id.clone()), sallyport_resolve::place(server));
             let way = exposure(server).and_then(|exposure| expose(id, &exposure));
             let way = way.map_err(|problem| problems.push(problem)).ok();
-            if let Some((route, _)) = &way {
-                let place = place(route);
-                moved.extend(self.at(place, |places, place| places.claim(place.clone(), claim.clone())));
-            }
-            self.exposed.insert(id.clone(), Exposed { claim, policy, way, problems });
+            rivals.extend(self.places.rivals(&place, id).map(known));
+            self.places.claim(&place, claim.clone());
+            let exposed = Exposed { claim, place, holder: None, policy, way, problems };
+            self.exposed.insert(id.clone(), exposed);
         }
         self.judge_place(id);
-        moved.remove(id);
-        moved
+        rivals.retain(|rival| self.judge_place(rival));
+        rivals
     }
 
-    /// Changes who claims a place. Answers with those who have it no more, or have it now.
-    fn at(&mut self, place: Place, change: impl FnOnce(&mut Places, &Place)) -> Vec<ObjectId> {
-        let before = self.places.holder(&place).cloned();
-        change(&mut self.places, &place);
-        let after = self.places.holder(&place).cloned();
-        if before == after {
-            return Vec::new();
-        }
-        // The others are told who stands in their way now.
-        let claimants: Vec<ObjectId> = self.places.claimants(&place).cloned().collect();
-        for id in &claimants {
-            self.judge_place(id);
-        }
-        before.into_iter().chain(after).collect()
-    }
-
-    /// Writes down a server's problems, with the one of a place that is another's.
-    fn judge_place(&mut self, id: &ObjectId) {
-        let key = (Kind::Server, id.clone());
-        let Some(exposed) = self.exposed.get(id) else {
-            return;
+    /// Finds who stands in a server's way, and writes that down with its other problems. Answers whether the server got or lost
+    /// its place.
+    fn judge_place(&mut self, id: &ObjectId) -> bool {
+        let (Some(exposed), Some(server)) = (self.exposed.get_mut(id), self.servers.get(id)) else {
+            return false;
         };
-        let taken = exposed.way.as_ref().and_then(|(route, _)| {
-            let holder = self.places.holder(&place(route)).filter(|holder| *holder != id)?;
-            let server = self.servers.get(id)?;
-            Some(collision(server, &sallyport_resolve::place(server), holder))
-        });
+        let holder = self.places.holder(&exposed.place, &exposed.claim).cloned();
+        let taken = holder.as_ref().map(|holder| collision(server, &exposed.place, holder));
         let problems = exposed.problems.iter().cloned().chain(taken).collect();
-        self.set_problems(key, problems);
+        let has_moved = holder.is_some() != exposed.holder.is_some();
+        exposed.holder = holder;
+        self.set_problems((Kind::Server, id.clone()), problems);
+        has_moved
     }
 
     /// Writes down what is wrong with an object, beside what the source found.

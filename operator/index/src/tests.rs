@@ -179,6 +179,65 @@ fn an_older_server_keeps_its_place_whatever_a_newer_one_is_called() {
     assert!(told[0].message.contains("ns/a"), "{told:?}");
 }
 
+/// A server `namespace/name` of this age, reached at `/p` on a host.
+fn placed(id: &str, age: i64, host: Option<&str>) -> Object {
+    let host = host.map(|host| format!("  ingressHost: {host}\n")).unwrap_or_default();
+    let Object::Server(mut server) = server("s", &format!("  ingressPath: /p\n{host}")) else { panic!() };
+    let (namespace, name) = id.split_once('/').unwrap();
+    server.metadata.namespace = Some(namespace.into());
+    server.metadata.name = Some(name.into());
+    let time = k8s_openapi::jiff::Timestamp::from_second(age).unwrap();
+    server.metadata.creation_timestamp = Some(sallyport_api::Time(time));
+    Object::Server(server)
+}
+
+#[test]
+fn a_host_is_singled_out_at_home_only_and_the_older_server_stays() {
+    let one = Some("one");
+    let left = |servers: &[(&str, i64, Option<&str>)]| {
+        let mut index = Index::default();
+        for (id, age, host) in servers {
+            index.upsert(placed(id, *age, *host), None);
+        }
+        index.plan().routes.iter().map(|route| route.name.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(left(&[("a/any", 1, None), ("a/host", 2, one)]), ["a/host", "a/any"]);
+    assert_eq!(left(&[("a/any", 1, None), ("b/host", 2, one)]), ["a/any"], "its calls are not to be had");
+    assert_eq!(left(&[("b/host", 2, one), ("a/any", 1, None)]), ["a/any"], "in whatever order they are told");
+    assert_eq!(left(&[("a/any", 2, None), ("b/host", 1, one)]), ["b/host"]);
+    assert_eq!(left(&[("a/one", 1, one), ("b/two", 2, Some("two"))]).len(), 2, "hosts of their own");
+}
+
+#[test]
+fn who_was_in_the_way_gives_its_place_to_those_it_kept_out() {
+    let mut index = Index::default();
+    index.upsert(placed("a/any", 1, None), None);
+    for (name, host) in [("b/one", "one"), ("b/two", "two")] {
+        assert_eq!(told(&index.upsert(placed(name, 2, Some(host)), None)), [&name[2..]]);
+    }
+    let b = |name| (Kind::Server, ObjectId::new("b", name));
+    assert_eq!(reasons(&index, &b("one")), ["RouteCollision"]);
+    assert_eq!(told(&index.remove(&(Kind::Server, ObjectId::new("a", "any")))), ["any", "one", "two"]);
+    assert_eq!(reasons(&index, &b("one")), [""; 0]);
+    assert_eq!(index.plan().routes.len(), 2);
+}
+
+#[test]
+fn whoever_has_a_place_is_in_the_way_of_a_server_that_is_not_there_yet() {
+    let mut index = Index::default();
+    index.upsert(placed("a/any", 1, None), None);
+    index.upsert(placed("a/host", 2, Some("one")), None);
+    let holder = |id, age, host| {
+        let Object::Server(server) = placed(id, age, host) else { panic!() };
+        index.in_the_way(&server).map(ToString::to_string)
+    };
+    assert_eq!(holder("b/new", 3, Some("one")).as_deref(), Some("a/any"));
+    assert_eq!(holder("b/new", 0, Some("two")).as_deref(), Some("a/any"), "its age is no argument");
+    assert_eq!(holder("a/new", 3, Some("one")).as_deref(), Some("a/host"));
+    assert_eq!(holder("a/new", 3, Some("two")), None);
+    assert_eq!(holder("a/any", 1, None), None, "it is not in its own way");
+}
+
 #[test]
 fn a_proxy_of_one_server_is_reached_by_any_host_and_knows_no_other() {
     let mut index = Index::default();

@@ -20,8 +20,8 @@ use super::server;
 pub trait World: Send + Sync {
     /// A server.
     fn server(&self, id: &ObjectId) -> Option<Arc<MCPServer>>;
-    /// All servers.
-    fn servers(&self) -> Vec<Arc<MCPServer>>;
+    /// Another server whose place excludes that of this one.
+    fn in_the_way(&self, server: &MCPServer) -> Option<ObjectId>;
 }
 
 /// What the platform demands.

@@ -5,9 +5,7 @@ use std::net::IpAddr;
 
 use sallyport_api::v1alpha1::{MCPServer, MCPServerSpec};
 use sallyport_envoy::sidecar;
-use sallyport_resolve::{
-    Problem, Settings, Severity, Upstream, collision, exposure, object_id, place, resolve_server,
-};
+use sallyport_resolve::{Problem, Settings, Severity, Upstream, collision, exposure, place, resolve_server};
 
 use crate::render::check;
 
@@ -70,13 +68,7 @@ fn problems(server: &MCPServer, rules: &Rules<'_>, world: &dyn World) -> Vec<Pro
 
 /// The place is another's.
 fn taken(server: &MCPServer, world: &dyn World) -> Option<Problem> {
-    let (own, own_place) = (object_id(&server.metadata), place(server));
-    let is_in_the_way = |other: &&std::sync::Arc<MCPServer>| {
-        let id = object_id(&other.metadata);
-        id != own && place(other).excludes(id.namespace == own.namespace, &own_place)
-    };
-    let servers = world.servers();
-    servers.iter().find(is_in_the_way).map(|other| collision(server, &own_place, &object_id(&other.metadata)))
+    world.in_the_way(server).map(|holder| collision(server, &place(server), &holder))
 }
 
 fn is_in_pod(upstream: &Upstream) -> bool {

@@ -14,7 +14,7 @@ impl World for Mutex<Index> {
         lock(self).server(id).cloned()
     }
 
-    fn servers(&self) -> Vec<Arc<MCPServer>> {
-        lock(self).servers().map(|(_, server)| server.clone()).collect()
+    fn in_the_way(&self, server: &MCPServer) -> Option<ObjectId> {
+        lock(self).in_the_way(server).cloned()
     }
 }
