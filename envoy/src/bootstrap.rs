@@ -51,7 +51,7 @@ pub struct Bootstrap {
     pub authority: Watched,
     /// The proxy's bearer token.
     pub token: Watched,
-    /// Port of the listener for `/drain` and `/metrics`. With it, the admin interface offers only what these two and a
+    /// Port of the listener for `/drain/{drain_key}`, which [`crate::sidecar::Files::of_server`] fills in, and `/metrics`. With it, the admin interface offers only what these two and a
     /// look at the state need: others share a pod's loopback. None: no such listener, the whole admin interface.
     pub lifecycle: Option<u16>,
 }

@@ -5,6 +5,10 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
+pub use sallyport_api::{
+    GATEWAY_ADMIN_PORT as ADMIN_PORT, GATEWAY_LIFECYCLE_PORT as LIFECYCLE_PORT, GATEWAY_PORTS as PORTS,
+};
+
 use crate::bootstrap::{Bootstrap, Service, Watched, authority_file, render, token_file};
 
 /// Where the ConfigMap is mounted.
@@ -21,12 +25,14 @@ pub const TOKEN_SECONDS: i64 = 3600;
 pub const BOOTSTRAP_KEY: &str = "bootstrap.yaml";
 /// Key of the certificate authorities, as PEM.
 pub const AUTHORITY_KEY: &str = "ca.pem";
-/// Envoy's admin interface, on the pod's loopback.
-pub const ADMIN_PORT: u16 = 9901;
-/// Port of `GET /drain` and `GET /metrics`.
-pub const LIFECYCLE_PORT: u16 = 15021;
-/// Ports of the pod that are the gateway's own, whichever one it listens on for MCP.
-pub const PORTS: [u16; 2] = [ADMIN_PORT, LIFECYCLE_PORT];
+/// Stands in the bootstrap for the last segment of the path that drains a gateway.
+const DRAIN_KEY: &str = "{drain_key}";
+
+/// The path at which the gateways of a server drain, by `GET` on [`LIFECYCLE_PORT`]. Whoever reaches that port and knows the
+/// key takes a gateway out of service, so it is the server's own and not to be guessed.
+pub fn drain_path(key: &str) -> String {
+    format!("/drain/{key}")
+}
 
 /// Keys of the files that tell Envoy where the token and the authorities lie.
 const TOKEN_SECRET_KEY: &str = "token.json";
@@ -50,7 +56,7 @@ pub struct Sidecar {
     pub authority: String,
 }
 
-/// What the gateway's folder holds.
+/// What the gateway's folder holds, the same for every server until [`Files::of_server`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Files {
     /// [`BOOTSTRAP_KEY`]. Envoy reads it when it starts, so another one needs new pods.
@@ -64,6 +70,12 @@ pub struct Files {
 }
 
 impl Files {
+    /// Those of the gateways of one server, which drain at [`drain_path`] of `drain_key`: letters and digits alone.
+    #[must_use]
+    pub fn of_server(&self, drain_key: &str) -> Self {
+        Self { bootstrap: self.bootstrap.replace(DRAIN_KEY, drain_key), ..self.clone() }
+    }
+
     /// Keys of the ConfigMap with their content.
     pub fn entries(&self) -> [(&'static str, &str); 4] {
         [

@@ -19,7 +19,7 @@ fn a_gateway_beside_a_server_is_told_where_everything_is() {
         authority: "-----BEGIN CERTIFICATE-----\n".into(),
     };
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/sidecar");
-    for (key, content) in sidecar.files().entries() {
+    for (key, content) in sidecar.files().of_server("0123abcd").entries() {
         assert_golden(folder.join(key), content);
     }
 }

@@ -153,13 +153,17 @@ fn a_pod_drains_when_the_kubelet_asks_and_offers_nothing_else() {
         ("POST", "/quitquitquit"),
         ("GET", "/config_dump"),
         ("GET", "/metrics/../config_dump"),
-        ("POST", "/drain"),
+        ("GET", "/drain"),
+        ("GET", "/drain/"),
+        ("GET", "/drain/0123abc"),
+        ("GET", "/drain/{drain_key}"),
+        ("POST", "/drain/0123abcd"),
         ("POST", "/metrics"),
         ("GET", "/drain_listeners"),
     ] {
         assert_eq!(proxy.status(proxy.lifecycle, method, path), 404, "{method} {path}");
     }
-    assert_eq!(proxy.status(proxy.lifecycle, "GET", "/drain?x"), 200);
+    assert_eq!(proxy.status(proxy.lifecycle, "GET", "/drain/0123abcd?x"), 200);
     // A graceful drain: the proxy serves on, and asks who keeps a connection to go elsewhere.
     let (status, text) = proxy.ask(proxy.lifecycle, "GET", "/metrics", "").unwrap();
     assert_eq!(status, 200);

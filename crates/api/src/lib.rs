@@ -9,6 +9,7 @@ mod crds;
 pub mod duration;
 pub mod manifest;
 mod object;
+mod ports;
 pub mod schema;
 mod stored;
 pub mod v1alpha1;
@@ -18,6 +19,7 @@ pub use crds::crds;
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 pub use kube::core::ObjectMeta;
 pub use object::{Kind, Object};
+pub use ports::{GATEWAY_ADMIN_PORT, GATEWAY_LIFECYCLE_PORT, GATEWAY_PORTS};
 pub use stored::{Unfit, load_stored};
 
 /// API group of all resources.

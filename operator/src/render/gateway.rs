@@ -28,6 +28,7 @@ pub(super) fn container(
     image: Image,
     gateway_port: i32,
     resources: core::ResourceRequirements,
+    drain_key: &str,
 ) -> core::Container {
     let ready = |period, failures| core::Probe {
         http_get: Some(http_get("/.sallyport/ready", gateway_port)),
@@ -53,7 +54,7 @@ pub(super) fn container(
         readiness_probe: Some(ready(2, 2)),
         lifecycle: Some(core::Lifecycle {
             pre_stop: Some(core::LifecycleHandler {
-                http_get: Some(http_get("/drain", i32::from(LIFECYCLE_PORT))),
+                http_get: Some(http_get(&sidecar::drain_path(drain_key), i32::from(LIFECYCLE_PORT))),
                 ..core::LifecycleHandler::default()
             }),
             ..core::Lifecycle::default()

@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::child::Child;
 use super::names::{self, Track};
-use super::prepare::{Prepared, Strategy, error};
+use super::prepare::{Prepared, Strategy, drain_key, error};
 use super::settings::Settings;
 use super::template::Template;
 use super::{network, rollout};
@@ -82,15 +82,24 @@ pub fn objects(
         return Err(error("spec.rollout.strategy", "CanaryChangesPorts", message));
     }
     let named = |name: String| metadata(server, name);
+    let reach = network::Reach {
+        port: prepared.served_port,
+        // Without a gateway there are no figures.
+        metrics: if prepared.is_direct { &[] } else { &settings.metrics_namespaces },
+    };
     let mut children = vec![
         Child::ServiceAccount(account(named(names::service_account(name)), prepared.pull.secret(name))),
-        Child::NetworkPolicy(network::policy(named(name.into()), name, Some(prepared.served_port))),
+        Child::NetworkPolicy(network::policy(named(name.into()), name, Some(&reach))),
     ];
     if let Some(content) = prepared.pull.content() {
         children.push(Child::Secret(pull_secret(named(names::pull_secret(name)), content)));
     }
     if !prepared.is_direct {
-        children.push(Child::ConfigMap(config(named(names::gateway_config(name)), settings)));
+        children.push(Child::ConfigMap(config(
+            named(names::gateway_config(name)),
+            settings,
+            &drain_key(server),
+        )));
     }
     let (stable, canary) = Replicas::of(server, tracks.canary.is_some());
     let deployment = |track: Track, (template, revision): (&Template, u64), replicas, owns| {
@@ -187,9 +196,10 @@ fn pull_secret(metadata: ObjectMeta, content: k8s_openapi::ByteString) -> core::
     }
 }
 
-fn config(metadata: ObjectMeta, settings: &Settings) -> core::ConfigMap {
-    let data = settings.gateway_files.entries();
-    let data = data.into_iter().map(|(name, content)| (name.to_string(), content.to_string())).collect();
+fn config(metadata: ObjectMeta, settings: &Settings, drain_key: &str) -> core::ConfigMap {
+    let files = settings.gateway_files.of_server(drain_key);
+    let data =
+        files.entries().into_iter().map(|(name, content)| (name.to_string(), content.to_string())).collect();
     core::ConfigMap { metadata, data: Some(data), ..core::ConfigMap::default() }
 }
 

@@ -72,7 +72,7 @@ pub fn prepare(server: &MCPServer, settings: &Settings, secrets: &Secrets) -> Ou
     check_pull_secrets(spec, &mut problems);
     let strategy = strategy(spec, &mut problems);
     let place = place(server, &settings.ingress, &mut problems);
-    let sidecar = (!is_direct).then(|| sidecar(name, spec, settings, &mut problems)).flatten();
+    let sidecar = (!is_direct).then(|| sidecar(server, settings, &mut problems)).flatten();
     let image = image::of_server(spec, &settings.registry).map_err(|problem| problems.push(problem)).ok();
     let environment = env::environment(spec, &mut problems);
     let resources = container::resources("spec.resources", spec.resources.as_ref(), &mut problems);
@@ -98,18 +98,24 @@ pub fn prepare(server: &MCPServer, settings: &Settings, secrets: &Secrets) -> Ou
     Outcome::Ready(Box::new(Prepared { template, hash, is_direct, served_port, place, pull, strategy }))
 }
 
+/// What the path that drains a server's gateways ends with. The uid is random, and known to those alone who may read the
+/// server; it is that of this object for ever, so that no pod restarts for it.
+pub(super) fn drain_key(server: &MCPServer) -> String {
+    digest(format!("drain {}", server.metadata.uid.as_deref().unwrap_or_default()).as_bytes())
+}
+
 fn sidecar(
-    name: &str,
-    spec: &MCPServerSpec,
+    server: &MCPServer,
     settings: &Settings,
     problems: &mut Vec<Problem>,
 ) -> Option<k8s_openapi::api::core::v1::Container> {
-    let given = spec.gateway.clone().unwrap_or_default();
+    let name = server.metadata.name.as_deref().unwrap_or_default();
+    let given = server.spec.gateway.clone().unwrap_or_default();
     let resources = container::resources("spec.gateway.resources", given.resources.as_ref(), problems);
     let reference =
         given.image.as_deref().filter(|image| !image.is_empty()).unwrap_or(&settings.gateway_image);
     match image::of_gateway("spec.gateway.image", reference) {
-        Ok(image) => Some(gateway::container(name, image, given.port, resources)),
+        Ok(image) => Some(gateway::container(name, image, given.port, resources, &drain_key(server))),
         Err(problem) => {
             problems.push(problem);
             None

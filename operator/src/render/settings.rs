@@ -5,6 +5,8 @@ use sallyport_envoy::sidecar::{Files as GatewayFiles, Sidecar};
 
 use crate::certificates::server_name;
 
+use super::prepare::is_subdomain;
+
 /// Settings of the platform.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
@@ -14,6 +16,8 @@ pub struct Settings {
     pub require_gateway: bool,
     /// What the gateway starts from: the same for every server, since Envoy is told its server by its arguments.
     pub gateway_files: GatewayFiles,
+    /// Namespaces from which the gateways' figures may be taken.
+    pub metrics_namespaces: Vec<String>,
     /// Defaults of Ingresses.
     pub ingress: IngressDefaults,
     /// The platform's own registry.
@@ -74,6 +78,14 @@ impl std::fmt::Debug for Registry {
     }
 }
 
+/// A name that a namespace can have: any other would make a policy that the API server refuses.
+fn namespace(text: &str) -> Result<String, String> {
+    if text.len() <= 63 && !text.contains('.') && is_subdomain(text) {
+        return Ok(text.into());
+    }
+    Err("must be the name of a namespace: at most 63 lower-case letters, digits and `-`".into())
+}
+
 /// What is rendered for every server, as flags.
 #[derive(Clone, Debug, clap::Args)]
 pub struct RenderArgs {
@@ -83,6 +95,9 @@ pub struct RenderArgs {
     /// Refuse servers without a gateway: nothing runs ungoverned.
     #[arg(long, env = "SALLYPORT_REQUIRE_GATEWAY")]
     pub require_gateway: bool,
+    /// Namespace whose pods may take the figures of gateways, such as that of Prometheus; several with commas.
+    #[arg(long, env = "SALLYPORT_METRICS_NAMESPACE", value_delimiter = ',', value_parser = namespace)]
+    pub metrics_namespace: Vec<String>,
     /// Host of servers that name neither host nor path prefix.
     #[arg(long, env = "MCP_DEFAULT_INGRESS_HOST")]
     pub default_ingress_host: Option<String>,
@@ -119,6 +134,7 @@ impl RenderArgs {
             gateway_image: self.gateway_image.clone(),
             require_gateway: self.require_gateway,
             gateway_files,
+            metrics_namespaces: self.metrics_namespace.clone(),
             ingress: IngressDefaults {
                 host: self.default_ingress_host.clone(),
                 class: self.ingress_class.clone(),

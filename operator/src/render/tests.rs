@@ -26,7 +26,7 @@ fn settings() -> Settings {
     Settings {
         gateway_image: "sallyport-envoy:0.1.0".into(),
         gateway_files: GatewayFiles {
-            bootstrap: "admin: {}\n".into(),
+            bootstrap: "drain: /drain/{drain_key}\n".into(),
             token: r#"{"resources":[]}"#.into(),
             authority: r#"{"resources":[]}"#.into(),
             ca: "-----BEGIN CERTIFICATE-----\n".into(),
@@ -330,6 +330,38 @@ fn the_service_and_the_policy_lead_to_the_gateway_alone() {
         r#"[{"ports":[{"port":8091,"protocol":"TCP"}]}]"#
     );
     assert_eq!(of(ChildKind::Service).pointer("/spec/ports/0/targetPort").unwrap(), 8091);
+}
+
+#[test]
+fn figures_of_gateways_are_for_the_named_namespaces_alone() {
+    let settings = Settings { metrics_namespaces: vec!["monitoring".into()], ..settings() };
+    let rules = |spec: &str| {
+        let policy = only(&[ChildKind::NetworkPolicy], rendered(&server(spec), &settings));
+        policy[0].to_json().unwrap().pointer("/spec/ingress").unwrap().to_string()
+    };
+    let selector = r#"{"namespaceSelector":{"matchLabels":{"kubernetes.io/metadata.name":"monitoring"}}}"#;
+    let open = |port| format!(r#"{{"ports":[{{"port":{port},"protocol":"TCP"}}]}}"#);
+    let metrics = format!(r#"{{"from":[{selector}],"ports":[{{"port":15021,"protocol":"TCP"}}]}}"#);
+    assert_eq!(rules(GOVERNED), format!("[{},{metrics}]", open(8091)));
+    assert_eq!(rules("image: i\n"), format!("[{}]", open(8088)), "without a gateway there are none");
+}
+
+#[test]
+fn the_kubelet_drains_a_gateway_at_a_path_that_is_its_servers_own() {
+    let paths = |uid: &str| {
+        let mut server = server(GOVERNED);
+        server.metadata.uid = Some(uid.into());
+        let children = rendered(&server, &settings());
+        let of = |kind, pointer: &str| {
+            let child = only(&[kind], children.clone())[0].to_json().unwrap();
+            child.pointer(pointer).unwrap().as_str().unwrap().to_string()
+        };
+        let hook = "/spec/template/spec/initContainers/0/lifecycle/preStop/httpGet/path";
+        (of(ChildKind::Deployment, hook), of(ChildKind::ConfigMap, "/data/bootstrap.yaml"))
+    };
+    let ((one, told), (two, _)) = (paths("one"), paths("two"));
+    assert_eq!(told, format!("drain: {one}\n"), "Envoy is told the path that the kubelet asks for");
+    assert!(one != two && one.len() > "/drain/".len() + 12, "{one}, {two}");
 }
 
 #[test]

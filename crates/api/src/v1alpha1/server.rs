@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
+use crate::{GATEWAY_ADMIN_PORT, GATEWAY_LIFECYCLE_PORT, GATEWAY_PORTS};
+
 use super::{
     AnalyticsConfig, AuditConfig, AuthConfig, DenyResponse, EnvVar, GatewayConfig, InventoryItem,
     MCPServerStatus, PolicyConfig, ResourceRequirements, RolloutConfig, SecretEnvVar, SessionConfig,
@@ -42,8 +44,8 @@ use super::{
         .message("analytics come from the gateway; set spec.gateway.enabled or remove analytics").field_path(".analytics"),
     validation = Rule::new("!has(self.gateway) || !self.gateway.enabled || self.gateway.port != self.port")
         .message("must differ from spec.port").field_path(".gateway.port"),
-    validation = Rule::new("!has(self.gateway) || !self.gateway.enabled || !(self.port in [9901, 15021])")
-        .message("is a port of the gateway's own (9901 and 15021 are); choose another").field_path(".port"),
+    validation = Rule::new(format!("!has(self.gateway) || !self.gateway.enabled || !(self.port in {GATEWAY_PORTS:?})"))
+        .message(format!("is a port of the gateway's own ({GATEWAY_ADMIN_PORT} and {GATEWAY_LIFECYCLE_PORT} are); choose another").as_str()).field_path(".port"),
     validation = Rule::new("!has(self.rollout) || self.rollout.strategy != 'Canary' || has(self.rollout.canaryReplicas)")
         .message("is missing; a canary needs at least 1").field_path(".rollout.canaryReplicas")
 )]
