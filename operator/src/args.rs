@@ -99,3 +99,39 @@ impl Args {
 fn seconds(text: &str) -> Result<Duration, std::num::ParseIntError> {
     text.parse().map(Duration::from_secs)
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Args as _;
+
+    use super::*;
+
+    const DOCS: &str = include_str!("../../docs/kubernetes.md");
+
+    #[test]
+    fn every_flag_is_documented_with_its_variable_and_default() {
+        let command = Args::augment_args(clap::Command::new("operator"));
+        for flag in command.get_arguments() {
+            let long = flag.get_long().expect("a long name");
+            let row = DOCS.lines().find(|line| line.starts_with(&format!("| `--{long}` |")));
+            let row = row.unwrap_or_else(|| panic!("docs/kubernetes.md has no row for --{long}"));
+            let variable = flag.get_env().map(|variable| format!("`{}`", variable.display()));
+            let takes_value = flag.get_action().takes_values();
+            let defaults = flag.get_default_values().iter().filter(|_| takes_value);
+            let defaults = defaults.map(|default| format!("`{}`", default.display()));
+            for word in variable.into_iter().chain(defaults) {
+                assert!(row.contains(&word), "the row of --{long} does not have {word}: {row}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_flag_is_documented_that_is_none() {
+        let command = Args::augment_args(clap::Command::new("operator"));
+        let known: Vec<&str> = command.get_arguments().filter_map(clap::Arg::get_long).collect();
+        let rows = DOCS.lines().filter_map(|line| line.strip_prefix("| `--")?.split_once("` |"));
+        let mut rows = rows.map(|(flag, _)| flag).peekable();
+        assert!(rows.peek().is_some());
+        assert_eq!(rows.find(|flag| !known.contains(flag)), None);
+    }
+}

@@ -323,3 +323,6 @@ pub(crate) fn pending(enforced: &Enforced) -> Vec<String> {
     let proxies = enforced.progress.pending.iter().map(ToString::to_string);
     proxies.chain(enforced.silent.iter().map(replica)).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -42,6 +42,8 @@ pub(crate) enum Note {
 /// Follows one kind until nobody listens.
 pub(crate) async fn follow(client: Client, kind: Kind, notes: mpsc::Sender<Note>, metrics: WatchMetrics) {
     let api: Api<DynamicObject> = Api::all_with(client, &resource(kind));
+    // Lists are those of etcd. A streamed list (`streaming_lists`) begins at any version that the API server has cached, so one
+    // that is behind would take back for a moment what was told already, a revocation for example.
     let config = watcher::Config::default().page_size(PAGE).timeout(WATCH_SECONDS);
     let mut events = watcher(api, config).backoff(Patience::default()).boxed();
     let mut listed = BTreeSet::new();

@@ -205,7 +205,7 @@ impl Proxies {
     }
 
     /// A stream is in this state now.
-    pub(crate) fn update(&self, stream: u64, instance: &Instance) {
+    pub fn update(&self, stream: u64, instance: &Instance) {
         let mut known = self.lock();
         let before = known.instances.get(&stream);
         if before == Some(instance) {
@@ -232,8 +232,8 @@ impl Proxies {
         self.ring();
     }
 
-    /// A stream ended; it is remembered until [`Self::forget`].
-    pub(crate) fn departed(&self, stream: u64) {
+    /// A stream ended; it is remembered for a moment: its proxy may still enforce what it held.
+    pub fn departed(&self, stream: u64) {
         if let Some(instance) = self.lock().instances.get_mut(&stream) {
             instance.is_connected = false;
         }
