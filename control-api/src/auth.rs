@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
@@ -45,50 +46,71 @@ pub(crate) enum KeysError {
     },
 }
 
-/// The keys that count, as digests only: all have one length, and none can be told.
+/// Keys as digests only: all have one length, and none can be told.
+pub(crate) type Digests = BTreeSet<String>;
+
+/// The keys that count now.
 #[derive(Clone)]
-pub(crate) struct Keys(BTreeSet<String>);
+pub(crate) struct Keys(Arc<RwLock<Digests>>);
 
 impl std::fmt::Debug for Keys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Keys({} redacted)", self.0.len())
+        write!(f, "Keys({} redacted)", self.now().len())
     }
 }
 
+/// Keys of a file and of a Secret's text (one per line, `#` begins a comment), and of a variable (separated by commas).
+///
+/// # Errors
+/// There are none, or the file cannot be read.
+pub(crate) fn read_keys(
+    file: Option<&Path>,
+    variable: Option<&OsStr>,
+    secret: Option<&str>,
+) -> Result<Digests, KeysError> {
+    let mut keys = BTreeSet::new();
+    if let Some(path) = file {
+        let read = |source| KeysError::Read { path: path.to_path_buf(), source };
+        let text = std::fs::read_to_string(path).map_err(read)?;
+        add(&mut keys, lines(&text), &path.display().to_string())?;
+    }
+    if let Some(text) = secret {
+        add(&mut keys, lines(text), "the Secret")?;
+    }
+    if let Some(text) = variable {
+        add(&mut keys, text.to_string_lossy().split(','), VARIABLE)?;
+    }
+    if keys.is_empty() { Err(KeysError::None) } else { Ok(keys) }
+}
+
 impl Keys {
-    /// Keys of a file and of a Secret's text (one per line, `#` begins a comment), and of a variable (separated by commas).
-    ///
-    /// # Errors
-    /// There are none, or the file cannot be read.
-    pub(crate) fn load(
-        file: Option<&Path>,
-        variable: Option<&OsStr>,
-        secret: Option<&str>,
-    ) -> Result<Self, KeysError> {
-        let mut keys = BTreeSet::new();
-        if let Some(path) = file {
-            let read = |source| KeysError::Read { path: path.to_path_buf(), source };
-            let text = std::fs::read_to_string(path).map_err(read)?;
-            add(&mut keys, lines(&text), &path.display().to_string())?;
-        }
-        if let Some(text) = secret {
-            add(&mut keys, lines(text), "the Secret")?;
-        }
-        if let Some(text) = variable {
-            add(&mut keys, text.to_string_lossy().split(','), VARIABLE)?;
-        }
-        if keys.is_empty() { Err(KeysError::None) } else { Ok(Self(keys)) }
+    /// These count.
+    pub(crate) fn new(keys: Digests) -> Self {
+        Self(Arc::new(RwLock::new(keys)))
+    }
+
+    /// From now on these count, and no others. Answers whether they are others than before.
+    pub(crate) fn replace(&self, keys: Digests) -> bool {
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let is_changed = *known != keys;
+        *known = keys;
+        is_changed
+    }
+
+    fn now(&self) -> RwLockReadGuard<'_, Digests> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the request carries a key that counts. Takes as long for a near miss as for a far one, and looks at
     /// every key in any case.
-    fn admit(&self, headers: &HeaderMap) -> bool {
+    pub(crate) fn admit(&self, headers: &HeaderMap) -> bool {
         let mut presented = headers.get_all(HEADER).iter();
         let (Some(key), None) = (presented.next(), presented.next()) else {
             return false;
         };
         let presented = digest(key.to_str().unwrap_or_default());
-        let known = self.0.iter().map(|known| known.as_bytes().ct_eq(presented.as_bytes()));
+        let all = self.now();
+        let known = all.iter().map(|known| known.as_bytes().ct_eq(presented.as_bytes()));
         known.fold(Choice::from(0), |any, one| any | one).into()
     }
 }
@@ -137,8 +159,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keys");
         std::fs::write(&path, "# ours\n\n one # the first\ntwo\n").unwrap();
-        let keys =
-            Keys::load(Some(&path), Some(OsStr::new("three, four")), Some("five # by hand\n")).unwrap();
+        let keys = read_keys(Some(&path), Some(OsStr::new("three, four")), Some("five # by hand\n")).unwrap();
+        let keys = Keys::new(keys);
         for key in ["one", "two", "three", "four", "five"] {
             assert!(keys.admit(&headers(&[key])), "{key}");
         }
@@ -152,19 +174,19 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keys");
         std::fs::write(&path, "# none yet\n").unwrap();
-        assert!(matches!(Keys::load(Some(&path), None, None), Err(KeysError::None)));
-        assert!(matches!(Keys::load(None, Some(OsStr::new(" , ")), Some("# none")), Err(KeysError::None)));
+        assert!(matches!(read_keys(Some(&path), None, None), Err(KeysError::None)));
+        assert!(matches!(read_keys(None, Some(OsStr::new(" , ")), Some("# none")), Err(KeysError::None)));
         assert!(matches!(
-            Keys::load(Some(&folder.path().join("gone")), None, None),
+            read_keys(Some(&folder.path().join("gone")), None, None),
             Err(KeysError::Read { .. })
         ));
         std::fs::write(&path, "two words\n").unwrap();
-        assert!(matches!(Keys::load(Some(&path), None, None), Err(KeysError::Unsendable { .. })));
+        assert!(matches!(read_keys(Some(&path), None, None), Err(KeysError::Unsendable { .. })));
     }
 
     #[test]
     fn keys_are_not_told() {
-        let keys = Keys::load(None, Some(OsStr::new("very-secret")), None).unwrap();
+        let keys = Keys::new(read_keys(None, Some(OsStr::new("very-secret")), None).unwrap());
         assert_eq!(format!("{keys:?}"), "Keys(1 redacted)");
     }
 }

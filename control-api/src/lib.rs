@@ -20,6 +20,7 @@ mod enforcement;
 mod error;
 mod explain;
 mod input;
+mod keys;
 mod kubernetes;
 mod live;
 mod metrics;

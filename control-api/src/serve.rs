@@ -16,7 +16,8 @@ use crate::args::Args;
 use crate::auth::{Keys, VARIABLE};
 use crate::directory::Directory;
 use crate::enforcement::Peer;
-use crate::kubernetes::{Kubernetes, api_keys};
+use crate::keys::Origins;
+use crate::kubernetes::Kubernetes;
 use crate::live::{Live, Patience};
 use crate::metrics::Metrics;
 use crate::resources::Resources;
@@ -30,9 +31,9 @@ const GRACE: Duration = Duration::from_secs(3);
 /// There are no API keys, the directory is none, or an address cannot be used.
 pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> {
     let (resources, secret) = open(&args, &shutdown).await?;
-    let Args { listen, db, operator, ingest, api_keys_file, admin, cluster_name, .. } = args;
-    let keys =
-        Keys::load(api_keys_file.as_deref(), std::env::var_os(VARIABLE).as_deref(), secret.as_deref())?;
+    let origins = Origins { file: args.api_keys_file.clone(), variable: std::env::var_os(VARIABLE), secret };
+    let keys = Keys::new(origins.read().await?);
+    let Args { listen, db, operator, ingest, admin, cluster_name, .. } = args;
     let mut registry = Registry::default();
     let app = App::new(Parts {
         resources,
@@ -40,7 +41,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         live: Live::new(Patience::default(), shutdown.clone()),
         operator: peer("operator", &operator)?,
         ingest: peer("ingest", &ingest)?,
-        keys,
+        keys: keys.clone(),
         metrics: Metrics::register(&mut registry),
         settings: Settings { cluster: cluster_name },
         permits: Semaphore::new(MAX_REQUESTS),
@@ -72,14 +73,15 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         result = api => result.context("HTTP server"),
         result = health => result,
         () = late => Ok(()),
+        () = origins.follow(keys) => Ok(()),
     }
 }
 
-/// Where resources are kept, and the text of API keys that are kept there.
+/// Where resources are kept, and the Secret of API keys that is kept there.
 async fn open(
     args: &Args,
     shutdown: &CancellationToken,
-) -> anyhow::Result<(Box<dyn Resources>, Option<String>)> {
+) -> anyhow::Result<(Box<dyn Resources>, Option<(kube::Client, String)>)> {
     if let Some(config) = &args.config {
         anyhow::ensure!(
             config.is_dir(),
@@ -91,10 +93,7 @@ async fn open(
     let client = kube::Client::try_default()
         .await
         .context("no Kubernetes is known; run in a pod, or set KUBECONFIG")?;
-    let keys = match &args.api_keys_secret {
-        Some(name) => Some(api_keys(client.clone(), name).await?),
-        None => None,
-    };
+    let keys = args.api_keys_secret.clone().map(|name| (client.clone(), name));
     Ok((Box::new(Kubernetes::start(client, shutdown)), keys))
 }
 

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::app::{App, Parts, router};
-use crate::auth::Keys;
+use crate::auth::{Keys, read_keys};
 use crate::directory::Directory;
 use crate::enforcement::Peer;
 use crate::live::{Live, Patience};
@@ -197,7 +197,7 @@ impl World {
             ),
             operator: Peer::new(url).unwrap(),
             ingest: Peer::new("http://127.0.0.1:9").unwrap(),
-            keys: Keys::load(None, Some(std::ffi::OsStr::new(KEY)), None).unwrap(),
+            keys: Keys::new(read_keys(None, Some(std::ffi::OsStr::new(KEY)), None).unwrap()),
             metrics,
             settings: Settings { cluster: "local".into() },
             permits: Semaphore::new(2),
