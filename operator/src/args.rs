@@ -53,7 +53,8 @@ pub struct Args {
     /// Name of the cluster in events.
     #[arg(long, env = "MCP_CLUSTER_NAME", default_value = "local")]
     pub cluster_name: String,
-    /// File with the key of argument digests.
+    /// File with the key of argument digests. In Kubernetes, without it: the Secret sallyport-digest-key, which is made if it is
+    /// missing.
     #[arg(long)]
     pub digest_key_file: Option<PathBuf>,
     /// How long a proxy goes on with its filter configuration while the control plane is silent, in seconds; after
@@ -82,12 +83,11 @@ pub struct Args {
 }
 
 impl Args {
-    /// The key of argument digests; empty: none.
-    pub(crate) fn digest_key(&self) -> anyhow::Result<Vec<u8>> {
-        match &self.digest_key_file {
-            Some(path) => std::fs::read(path).with_context(|| format!("cannot read {}", path.display())),
-            None => Ok(Vec::new()),
-        }
+    /// The key of argument digests in the file for it; none: there is no such file.
+    pub(crate) fn digest_key(&self) -> anyhow::Result<Option<Vec<u8>>> {
+        let read =
+            |path: &PathBuf| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+        self.digest_key_file.as_ref().map(read).transpose()
     }
 
     /// How long filter configurations count without a sign of life; none: for ever.

@@ -13,7 +13,7 @@ mod plan;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
@@ -25,6 +25,8 @@ use sallyport_runtime::tls::{Served, TlsError};
 use serde_json::json;
 use tokio::sync::watch;
 
+use crate::upkeep::look_after;
+
 use plan::{Data, Stored};
 
 /// The authority's Secret.
@@ -35,10 +37,7 @@ const SERVERS: [(&str, &str); 2] =
 /// The webhooks' configuration.
 const WEBHOOKS: &str = "sallyport";
 /// What marks a Secret as ours.
-const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "sallyport");
-/// Pause between two looks, and as long as something is missing.
-const LOOK: Duration = Duration::from_secs(30);
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+pub(crate) const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "sallyport");
 
 /// The name that a Service's certificate must prove.
 pub fn server_name(service: &str, namespace: &str) -> String {
@@ -95,32 +94,8 @@ impl Certificates {
     }
 
     /// Looks after them for ever; writes while `leader` says so.
-    pub async fn run(self, mut leader: watch::Receiver<bool>) {
-        let mut told = String::new();
-        loop {
-            let leads = *leader.borrow_and_update();
-            let pause = match self.look(leads).await {
-                Ok(()) => {
-                    told.clear();
-                    LOOK
-                }
-                Err(fault) => {
-                    let text = error_text(&fault);
-                    if text != told {
-                        tracing::warn!(error = text, "certificates are not as they should be");
-                        told = text;
-                    }
-                    LOOK_AGAIN
-                }
-            };
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                changed = leader.changed() => if changed.is_err() {
-                    // Nobody tells any more who leads.
-                    tokio::time::sleep(pause).await;
-                },
-            }
-        }
+    pub async fn run(self, leader: watch::Receiver<bool>) {
+        look_after("certificates are not as they should be", leader, |leads| self.look(leads)).await;
     }
 
     /// Reads, and writes what is due if this replica leads; then hands out what is there.
@@ -231,12 +206,6 @@ fn stored(secret: &Secret) -> Stored {
     let text = |bytes: &ByteString| String::from_utf8_lossy(&bytes.0).into_owned();
     let data = secret.data.iter().flatten().map(|(key, bytes)| (key.clone(), text(bytes))).collect();
     Stored { is_ours, data }
-}
-
-/// An error with its causes.
-fn error_text(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use sallyport_policy_proto::{v1, wire};
 use sallyport_resolve::Problem;
 use tokio::sync::watch;
 
+use crate::digest_key::DigestKey;
 use crate::lock::lock;
 use crate::metrics::{KindLabel, Metrics};
 use crate::revisions::{Revisions, stamp_edition};
@@ -65,7 +66,7 @@ pub(crate) struct Common {
     /// Name of the proxy; empty: each goes by its own.
     pub(crate) proxy: String,
     /// Key of argument digests.
-    pub(crate) digest_key: Vec<u8>,
+    pub(crate) digest_key: DigestKey,
 }
 
 /// Brings changes of objects to the proxies that they concern.
@@ -97,6 +98,20 @@ impl Control {
             self.metrics.changes.get_or_create(&KindLabel { kind: delta.kind().as_str() }).inc();
         }
         let changes = self.take_in(deltas);
+        self.bring(changes).await
+    }
+
+    /// Another key of argument digests counts from now on, in every configuration. Answers with the targets that are new.
+    pub(crate) async fn rekey(&mut self, key: DigestKey) -> Vec<(ObjectId, Tracked)> {
+        if self.common.digest_key == key {
+            return Vec::new();
+        }
+        self.common.digest_key = key;
+        let all = lock(&self.index).servers().map(|(id, _)| Change::Server(id.clone())).collect();
+        self.bring(all).await
+    }
+
+    async fn bring(&mut self, changes: Vec<Change>) -> Vec<(ObjectId, Tracked)> {
         let made = match &self.targets {
             Targets::Single(tracked) => {
                 let tracked = tracked.clone();
@@ -180,6 +195,7 @@ impl Control {
             None => (Plan::default(), None, None),
         };
         let edition = self.targets.edition(server, edition);
+        let edition = format!("{edition}/{}", self.common.digest_key.version);
         let config = stamp_edition(self.filter_config(&plan), &edition);
         self.proxy_plan(plan, &config, port)
     }
@@ -190,7 +206,7 @@ impl Control {
             xds_cluster: XDS_CLUSTER.into(),
             audit_cluster: AUDIT_CLUSTER.into(),
             proxy: self.common.proxy.clone(),
-            digest_key: self.common.digest_key.clone(),
+            digest_key: self.common.digest_key.bytes.to_vec(),
             ..v1::FilterConfig::default()
         };
         config.needs = wire::needed(&config);

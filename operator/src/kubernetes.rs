@@ -25,6 +25,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context;
+use futures::FutureExt;
 use kube::{Api, Client};
 use prometheus_client::registry::Registry;
 use sallyport_operator_index::{Index, Key};
@@ -44,6 +45,7 @@ use crate::admin::{self, Shared};
 use crate::args::Args;
 use crate::certificates::Certificates;
 use crate::control::{Common, Control};
+use crate::digest_key::{DigestKey, KeyKeeper};
 use crate::enforcement::Enforcement;
 use crate::metrics::{Metrics, register_proxies};
 use crate::revisions::Revisions;
@@ -141,12 +143,16 @@ pub(crate) async fn run_on(client: Client, args: Args, shutdown: CancellationTok
         shutdown: shutdown.clone(),
     };
     let control =
-        Control { index, targets, metrics, common: common(&args)?, revisions: Revisions::default(), applied };
+        Control { index, targets, metrics, common: common(&args), revisions: Revisions::default(), applied };
     let readiness = Readiness::default();
     let shared = Shared { enforcement, problems: Arc::default() };
+    let (keeper, digest_key) = digest_key(&hub, &namespace)?;
     let mut parts = parts::start(&hub, &namespace, certificates, &mut registry);
+    if let Some(keeper) = keeper {
+        parts.spawn(keeper.run(hub.leader.clone()).map(Ok));
+    }
     let admin = admin::serve(args.admin, shared, registry, readiness.clone(), shutdown.clone());
-    let taking = Taking::new(&hub, control, whole, watch_metrics);
+    let taking = Taking::new(&hub, control, digest_key, whole, watch_metrics);
     let leading = tokio::spawn(candidate.run(shutdown.clone()));
     let result = tokio::select! {
         result = taking.run() => result,
@@ -171,14 +177,29 @@ fn peers(args: &Args, namespace: &str) -> anyhow::Result<Option<Peers>> {
     Ok(Some(Peers::new(name, args.pod_ip)?))
 }
 
-fn common(args: &Args) -> anyhow::Result<Common> {
+fn common(args: &Args) -> Common {
     let port = args.gateway_listen.port();
-    Ok(Common {
+    Common {
         listen: Address { host: "0.0.0.0".into(), port },
         module: MODULE.into(),
         // Each goes by the name of its pod.
         proxy: String::new(),
-        digest_key: args.digest_key()?,
+        // Before anything is told to proxies, Taking knows it.
+        digest_key: DigestKey::default(),
+    }
+}
+
+/// The key of argument digests: of the file, where one is named; else of the Secret, with who keeps it.
+fn digest_key(
+    hub: &Hub,
+    namespace: &str,
+) -> anyhow::Result<(Option<KeyKeeper>, watch::Receiver<Option<DigestKey>>)> {
+    Ok(match hub.args.digest_key()? {
+        Some(bytes) => (None, watch::channel(Some(DigestKey::fixed(bytes))).1),
+        None => {
+            let (keeper, key) = KeyKeeper::new(hub.client.clone(), namespace);
+            (Some(keeper), key)
+        }
     })
 }
 

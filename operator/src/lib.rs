@@ -8,8 +8,11 @@ mod args;
 mod certificates;
 mod collect;
 mod control;
+mod digest_key;
 mod directory;
 mod enforcement;
+#[cfg(test)]
+mod fake_api;
 mod kubernetes;
 mod lock;
 mod metrics;
@@ -19,6 +22,7 @@ mod run;
 mod standalone;
 mod status;
 mod targets;
+mod upkeep;
 mod watch;
 mod workloads;
 

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::{self, FileProblems, Shared};
 use crate::args::Args;
 use crate::control::{Common, Control, Delta};
+use crate::digest_key::DigestKey;
 use crate::directory::{Directory, Dirty, Update};
 use crate::enforcement::Enforcement;
 use crate::lock::lock;
@@ -84,7 +85,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         listen: Address { host: args.gateway_listen.ip().to_string(), port: args.gateway_listen.port() },
         module: absolute(module),
         proxy: args.proxy.clone(),
-        digest_key: args.digest_key()?,
+        digest_key: DigestKey::fixed(args.digest_key()?.unwrap_or_default()),
     };
     let revisions = Revisions::default();
     let problems = shared.problems.clone();

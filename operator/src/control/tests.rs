@@ -32,7 +32,7 @@ fn control() -> Control {
         listen: Address { host: "0.0.0.0".into(), port: 8091 },
         module: "filter.wasm".into(),
         proxy: String::new(),
-        digest_key: Vec::new(),
+        digest_key: DigestKey::default(),
     };
     Control {
         index: Arc::default(),
@@ -46,6 +46,16 @@ fn control() -> Control {
 
 fn world(control: &Control, server: &str) -> SharedWorld {
     control.targets.find(&ObjectId::new("ns", server)).expect("a target").target.world
+}
+
+/// The filter's configuration, as its proxies have it.
+async fn config(world: &SharedWorld) -> v1::FilterConfig {
+    let stored = world.read(|world| world.find(types::EXTENSION, FILTER).cloned()).await.unwrap();
+    let extension = TypedExtensionConfig::decode(stored.body.value.as_slice()).unwrap();
+    let wasm = Wasm::decode(extension.typed_config.unwrap().value.as_slice()).unwrap();
+    let bytes = wasm.config.unwrap().configuration.unwrap().value;
+    let bytes: Vec<u8> = prost::Message::decode(bytes.as_slice()).unwrap();
+    v1::FilterConfig::decode(bytes.as_slice()).unwrap()
 }
 
 async fn names(world: &SharedWorld, type_url: &'static str) -> Vec<String> {
@@ -93,11 +103,7 @@ async fn proxies_of_a_server_that_is_gone_are_left_with_nothing() {
     assert_eq!(names(&s, types::SESSION).await, [""; 0]);
     assert_eq!(names(&s, types::CLUSTER).await, [""; 0]);
     let stored = s.read(|world| world.find(types::EXTENSION, FILTER).cloned()).await.unwrap();
-    let extension = TypedExtensionConfig::decode(stored.body.value.as_slice()).unwrap();
-    let wasm = Wasm::decode(extension.typed_config.unwrap().value.as_slice()).unwrap();
-    let bytes = wasm.config.unwrap().configuration.unwrap().value;
-    let bytes: Vec<u8> = prost::Message::decode(bytes.as_slice()).unwrap();
-    assert_eq!(v1::FilterConfig::decode(bytes.as_slice()).unwrap().servers, []);
+    assert_eq!(config(&s).await.servers, []);
     assert_ne!(before, Some(stored.version));
     control.apply(vec![server("s", "")]).await;
     assert_eq!(names(&world(&control, "s"), types::SESSION).await, ["ns/one"], "the same target goes on");
@@ -121,4 +127,24 @@ async fn two_replicas_give_a_server_the_same_version_whatever_they_saw_before() 
     let mut first = control();
     first.apply(vec![edition(1, "")]).await;
     assert_ne!(of(&first).await, of(&one).await, "an undone change does not give the same bytes again");
+}
+
+#[tokio::test]
+async fn another_digest_key_reaches_every_server_and_one_of_before_comes_back_as_another_configuration() {
+    let mut control = control();
+    control.apply(vec![server("s", ""), server("t", "")]).await;
+    let mut seen = std::collections::BTreeSet::new();
+    for (key, version) in [("one", "1"), ("two", "2"), ("one", "3")] {
+        let key = DigestKey { bytes: key.as_bytes().into(), version: version.into() };
+        assert_eq!(control.rekey(key.clone()).await.len(), 0, "no target is new");
+        for name in ["s", "t"] {
+            let config = config(&world(&control, name)).await;
+            assert_eq!(config.digest_key, *key.bytes);
+            seen.insert((name, config.revision));
+        }
+        let before = world(&control, "s").read(World::seq).await;
+        control.rekey(key).await;
+        assert_eq!(world(&control, "s").read(World::seq).await, before, "the same key changes nothing");
+    }
+    assert_eq!(seen.len(), 6, "{seen:?}");
 }

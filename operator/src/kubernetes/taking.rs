@@ -13,6 +13,7 @@ use super::Hub;
 use super::metrics::WatchMetrics;
 use super::source::{self, Note};
 use crate::control::{Control, Delta};
+use crate::digest_key::DigestKey;
 use crate::lock::lock;
 use crate::targets::Tracked;
 
@@ -24,6 +25,7 @@ const BATCH: usize = 1024;
 pub(crate) struct Taking {
     hub: Hub,
     control: Control,
+    digest_key: watch::Receiver<Option<DigestKey>>,
     metrics: WatchMetrics,
     /// Kinds that are not known as a whole yet.
     missing: BTreeSet<Kind>,
@@ -36,15 +38,20 @@ impl Taking {
     pub(crate) fn new(
         hub: &Hub,
         control: Control,
+        digest_key: watch::Receiver<Option<DigestKey>>,
         complete: watch::Sender<bool>,
         metrics: WatchMetrics,
     ) -> Self {
         let (missing, servers) = (Kind::ALL.into_iter().collect(), watch::channel(false).0);
-        Self { hub: hub.clone(), control, metrics, missing, servers, complete }
+        Self { hub: hub.clone(), control, digest_key, metrics, missing, servers, complete }
     }
 
     /// Watches until the process ends.
     pub(crate) async fn run(mut self) -> anyhow::Result<()> {
+        // No proxy is told anything without it.
+        let mut digest_key = self.digest_key.clone();
+        let first = digest_key.wait_for(Option::is_some).await?.clone();
+        self.control.rekey(first.unwrap_or_default()).await;
         let (sender, mut notes) = mpsc::channel(BATCH);
         let mut watches = JoinSet::new();
         for kind in Kind::ALL {
@@ -58,7 +65,14 @@ impl Taking {
         }
         drop(sender);
         let mut batch = Vec::new();
-        while notes.recv_many(&mut batch, BATCH).await > 0 {
+        loop {
+            tokio::select! {
+                count = notes.recv_many(&mut batch, BATCH) => if count == 0 { break },
+                key = changed(&mut digest_key) => {
+                    tracing::info!("another key of argument digests counts");
+                    self.rekey(key).await;
+                }
+            }
             let mut deltas: Vec<(Delta, Instant)> = Vec::new();
             for note in batch.drain(..) {
                 match note {
@@ -74,6 +88,13 @@ impl Taking {
             self.apply(deltas).await;
         }
         anyhow::bail!("the watches ended")
+    }
+
+    #[tracing::instrument(name = "operator.change", level = "debug", skip_all)]
+    async fn rekey(&mut self, key: DigestKey) {
+        for (server, tracked) in self.control.rekey(key).await {
+            self.follow(server, tracked);
+        }
     }
 
     /// Objects that we know and the list does not.
@@ -118,4 +139,13 @@ impl Taking {
         let answered = move || news.publish(std::slice::from_ref(&server));
         tokio::spawn(self.control.metrics.clone().follow(target, answered, end));
     }
+}
+
+/// Waits for another key.
+async fn changed(key: &mut watch::Receiver<Option<DigestKey>>) -> DigestKey {
+    if key.changed().await.is_err() {
+        // A file's key stays what it is.
+        std::future::pending::<()>().await;
+    }
+    key.borrow_and_update().clone().unwrap_or_default()
 }
