@@ -38,12 +38,13 @@ pub(crate) struct Shared {
     pub(crate) problems: FileProblems,
 }
 
-/// Serves until `shutdown`.
+/// Serves until `shutdown`; also `more`.
 pub(crate) async fn serve(
     address: SocketAddr,
     shared: Shared,
     registry: Registry,
     readiness: Readiness,
+    more: Option<Router>,
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
     let router = Router::new()
@@ -52,7 +53,8 @@ pub(crate) async fn serve(
         .route("/v1/enforcement/batch", post(batch))
         .route("/v1/objects", get(objects))
         .route("/v1/problems", get(problems))
-        .with_state(shared);
+        .with_state(shared)
+        .merge(more.unwrap_or_default());
     sallyport_runtime::admin::serve(address, registry, readiness, router, shutdown).await
 }
 

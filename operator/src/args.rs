@@ -32,6 +32,9 @@ pub struct Args {
     /// Address of health, metrics and status.
     #[arg(long, default_value = "127.0.0.1:18002")]
     pub admin: SocketAddr,
+    /// Offer profiles of CPU and memory at the admin port, below /debug/pprof.
+    #[arg(long, env = "SALLYPORT_PROFILING")]
+    pub profiling: bool,
     /// Address of the admission webhook.
     #[arg(long, env = "SALLYPORT_WEBHOOK", default_value = "127.0.0.1:9443")]
     pub webhook: SocketAddr,

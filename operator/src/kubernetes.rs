@@ -48,6 +48,7 @@ use crate::control::{Common, Control};
 use crate::digest_key::{DigestKey, KeyKeeper};
 use crate::enforcement::Enforcement;
 use crate::metrics::{Metrics, register_proxies};
+use crate::profiling;
 use crate::revisions::Revisions;
 use crate::targets::Targets;
 
@@ -151,7 +152,8 @@ pub(crate) async fn run_on(client: Client, args: Args, shutdown: CancellationTok
     if let Some(keeper) = keeper {
         parts.spawn(keeper.run(hub.leader.clone()).map(Ok));
     }
-    let admin = admin::serve(args.admin, shared, registry, readiness.clone(), shutdown.clone());
+    let profiles = args.profiling.then(|| profiling::router(shared.clone()));
+    let admin = admin::serve(args.admin, shared, registry, readiness.clone(), profiles, shutdown.clone());
     let taking = Taking::new(&hub, control, digest_key, whole, watch_metrics);
     let leading = tokio::spawn(candidate.run(shutdown.clone()));
     let result = tokio::select! {

@@ -16,6 +16,7 @@ mod fake_api;
 mod kubernetes;
 mod lock;
 mod metrics;
+mod profiling;
 pub mod render;
 mod revisions;
 mod run;

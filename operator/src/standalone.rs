@@ -24,6 +24,7 @@ use crate::directory::{Directory, Dirty, Update};
 use crate::enforcement::Enforcement;
 use crate::lock::lock;
 use crate::metrics::{self, Metrics};
+use crate::profiling;
 use crate::revisions::Revisions;
 use crate::targets::{Targets, Tracked};
 use crate::watch::Watch;
@@ -80,7 +81,9 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
     let credentials = Credentials { tokens, proxy: args.proxy.clone(), target: target.clone() };
     let service = Service::new(credentials, args.ttl());
     let following = metrics.clone().follow(target, || {}, shutdown.clone());
-    let admin = admin::serve(args.admin, shared.clone(), registry, readiness.clone(), shutdown.clone());
+    let profiles = args.profiling.then(|| profiling::router(shared.clone()));
+    let admin =
+        admin::serve(args.admin, shared.clone(), registry, readiness.clone(), profiles, shutdown.clone());
     let common = Common {
         listen: Address { host: args.gateway_listen.ip().to_string(), port: args.gateway_listen.port() },
         module: absolute(module),

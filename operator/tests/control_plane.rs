@@ -42,6 +42,11 @@ fn free_address() -> SocketAddr {
 
 impl ControlPlane {
     async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// With further flags.
+    async fn start_with(more: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("config")).unwrap();
         tls::make_self_signed(folder.path()).unwrap();
@@ -52,7 +57,7 @@ impl ControlPlane {
         let this = Self { folder, xds, admin, shutdown };
         this.write("server.yaml", SERVER);
         this.write("session.yaml", &session(""));
-        tokio::spawn(sallyport_operator::run(this.args(), this.shutdown.clone()));
+        tokio::spawn(sallyport_operator::run(this.args(more), this.shutdown.clone()));
         let deadline = tokio::time::Instant::now() + LIMIT;
         let ready = async || {
             reqwest::get(format!("http://{admin}/readyz")).await.is_ok_and(|a| a.status().is_success())
@@ -64,7 +69,7 @@ impl ControlPlane {
         this
     }
 
-    fn args(&self) -> Args {
+    fn args(&self, more: &[&str]) -> Args {
         let flags = [
             ("config", relative(&self.path("config")).display().to_string()),
             ("listen", self.xds.to_string()),
@@ -76,6 +81,7 @@ impl ControlPlane {
             ("ecds-ttl", "0".into()),
         ];
         let flags = flags.into_iter().map(|(name, value)| format!("--{name}={value}"));
+        let flags = flags.chain(more.iter().map(ToString::to_string));
         let command = Args::augment_args(clap::Command::new("operator"));
         let matches = command.try_get_matches_from(std::iter::once("operator".into()).chain(flags)).unwrap();
         Args::from_arg_matches(&matches).unwrap()
@@ -215,4 +221,35 @@ async fn a_bad_file_is_told_and_a_removed_session_is_withdrawn() {
         (&objects["objects"][0]["name"], &objects["objects"][0]["accepted"]),
         (&"pay".into(), &true.into())
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn profiles_are_offered_where_they_are_asked_for_one_at_a_time() {
+    let answer = async |control_plane: &ControlPlane, path: &str| {
+        let answer =
+            reqwest::get(format!("http://{}/debug/pprof/{path}", control_plane.admin)).await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    let without = ControlPlane::start().await;
+    for path in ["profile?seconds=1", "heap"] {
+        assert_eq!(answer(&without, path).await.0, 404, "{path}");
+    }
+    let with = ControlPlane::start_with(&["--profiling"]).await;
+    for wrong in ["profile?seconds=0", "profile?seconds=61", "profile?seconds=x"] {
+        assert_eq!(answer(&with, wrong).await.0, 400, "{wrong}");
+    }
+    let both = tokio::join!(answer(&with, "profile?seconds=1"), answer(&with, "profile?seconds=1"));
+    let mut statuses = [both.0.0, both.1.0];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 409], "{both:?}");
+    assert_eq!(answer(&with, "profile?seconds=1").await.0, 200, "the turn is given back");
+    let heap: Value = serde_json::from_str(&answer(&with, "heap").await.1).unwrap();
+    assert_eq!(
+        (&heap["objects"]["MCPServer"], &heap["objects"]["MCPAgentSession"]),
+        (&1.into(), &1.into()),
+        "{heap}"
+    );
+    assert!(heap["residentBytes"]["anonymous"].as_u64().unwrap() > 0, "{heap}");
+    let session = &heap["resources"]["type.googleapis.com/sallyport.policy.v1.Session"];
+    assert!(session["count"] == 1 && session["bytes"].as_u64().unwrap() > 0, "{heap}");
 }
