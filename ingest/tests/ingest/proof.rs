@@ -122,6 +122,50 @@ async fn a_proxy_that_tells_two_stories_is_recorded() {
     assert_eq!(server.stored(Filter::default()).await.len(), 4, "three events, and that there was another");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_thousand_proxies_that_come_back_at_once_after_a_restart_lose_and_double_nothing() {
+    const PROXIES: usize = 1000;
+    // Both ends of each connection are in this process.
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    rustix::process::setrlimit(
+        rustix::process::Resource::Nofile,
+        rustix::process::Rlimit { current: limit.maximum, ..limit },
+    )
+    .unwrap();
+    let names: Vec<String> = (0..PROXIES).map(|number| format!("proxy-{number}")).collect();
+    let server = Server::start_with_proxies(&names, sealing).await;
+    let all = async |server: &Server, from: u64, to: u64| {
+        let sends = names.iter().zip(0..).map(|(name, number)| {
+            let request = batch_of(name, 1, 5, from, to);
+            async move {
+                // A connection of its own, as a proxy has. What is not taken now is sent again, later each time and not by
+                // all in the same instant.
+                let deadline = Instant::now() + Duration::from_secs(120);
+                let mut pause = Duration::from_millis(100 + number);
+                loop {
+                    if let Some(mut client) = server.try_client().await
+                        && let Ok(answer) = client.emit(with_token(request.clone(), name)).await
+                    {
+                        break answer.into_inner();
+                    }
+                    assert!(Instant::now() < deadline, "{name} is not taken");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(4) + Duration::from_millis(number));
+                }
+            }
+        });
+        futures::future::join_all(sends).await
+    };
+    assert!(all(&server, 1, 3).await.iter().all(|answer| (answer.durable_seq, answer.duplicates) == (3, 0)));
+    let server = server.restart_with(sealing).await;
+    // Each sends its last batch again: the answer to it was lost.
+    assert!(all(&server, 2, 6).await.iter().all(|answer| (answer.durable_seq, answer.duplicates) == (6, 2)));
+    let server = server.restart_with(sealing).await;
+    let report = verify(&server).await;
+    assert!(report.is_intact(), "{report:#?}");
+    assert_eq!((report.events, report.chains, report.not_sealed), (6 * PROXIES as u64, PROXIES as u64, 0));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_is_not_there_is_an_error_unless_it_is_optional() {
     let server = Server::start_with(|folder| {

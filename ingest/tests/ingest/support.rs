@@ -11,7 +11,7 @@ use sallyport_audit_proto::v1::{AuditEvent, EmitRequest};
 use sallyport_event_store::{Embedded, EventStore, Filter};
 use sallyport_runtime::tls::{SERVER_NAME, TlsFiles, make_self_signed};
 use sallyport_runtime::tokens::digest;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::Request;
@@ -38,12 +38,17 @@ fn free_address() -> SocketAddr {
 
 impl Server {
     pub(crate) async fn start() -> Self {
-        let folder = Self::prepare();
+        let folder = Self::prepare(&[]);
         Self::run(folder, &[]).await
     }
 
     pub(crate) async fn start_with(more: More) -> Self {
-        let folder = Self::prepare();
+        Self::start_with_proxies(&[], more).await
+    }
+
+    /// With these proxies beside `edge`; the token of each is its name.
+    pub(crate) async fn start_with_proxies(names: &[String], more: More) -> Self {
+        let folder = Self::prepare(names);
         let flags = more(folder.path());
         Self::run(folder, &flags.each_ref().map(String::as_str)).await
     }
@@ -61,13 +66,16 @@ impl Server {
         format!("{:#}", sallyport_ingest::run(args, CancellationToken::new()).await.unwrap_err())
     }
 
-    fn prepare() -> tempfile::TempDir {
+    fn prepare(names: &[String]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         make_self_signed(&folder.path().join("tls")).unwrap();
         let write = |name: &str, content: Value| {
             std::fs::write(folder.path().join(name), content.to_string()).unwrap();
         };
-        write("tokens.json", json!({ digest(TOKEN): "edge" }));
+        let mut tokens: Map<String, Value> =
+            names.iter().map(|name| (digest(name), name.as_str().into())).collect();
+        tokens.insert(digest(TOKEN), "edge".into());
+        write("tokens.json", tokens.into());
         write("keys.json", json!({ digest(KEY): "billing" }));
         folder
     }
@@ -111,11 +119,20 @@ impl Server {
         (status, serde_json::from_str(&body).unwrap())
     }
 
+    /// A client over a connection of its own; none: it cannot be made now.
+    pub(crate) async fn try_client(&self) -> Option<AuditIngestClient<Channel>> {
+        Some(AuditIngestClient::new(self.endpoint().connect().await.ok()?))
+    }
+
     pub(crate) async fn channel(&self) -> Channel {
+        self.endpoint().connect().await.unwrap()
+    }
+
+    fn endpoint(&self) -> Endpoint {
         let ca = std::fs::read(TlsFiles::within(&self.folder.path().join("tls")).ca).unwrap();
         let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)).domain_name(SERVER_NAME);
         let endpoint = Endpoint::from_shared(format!("https://{}", self.grpc)).unwrap();
-        endpoint.tls_config(tls).unwrap().connect().await.unwrap()
+        endpoint.tls_config(tls).unwrap()
     }
 
     pub(crate) async fn client(&self) -> AuditIngestClient<Channel> {
