@@ -138,8 +138,13 @@ bench-audit-kafka: setup ## What an event costs from the spool to Kafka, beside 
 bench-audit-verify: ## How fast the record is verified: chains, checkpoints, an export
 	@cargo run --quiet --locked --release -p sallyport-audit-proof --example bench_verify
 
+.PHONY: bench-audit-processor
+bench-audit-processor: setup ## What an event costs from Kafka to ClickHouse, the processor's and ClickHouse's CPU apart
+	@cargo build --quiet --locked --release -p sallyport-processor --examples
+	@python3 e2e/bench/audit_processor.py
+
 .PHONY: bench
-bench: bench-policy bench-fuel bench-filter bench-ingest bench-audit-kafka bench-audit-verify ## All benchmarks
+bench: bench-policy bench-fuel bench-filter bench-ingest bench-audit-kafka bench-audit-processor bench-audit-verify ## All benchmarks
 
 .PHONY: test
 test: lint unit e2e ## Everything that CI runs

@@ -98,7 +98,7 @@ class ControlApi:
 class Gateway(ControlApi):
     """`sallyport up` on a copy of `manifests` but the folders `without`, each file passed through `edit`, with further `options`."""
 
-    FLAGS = ["listen", "api", "envoy-admin", "xds", "ingest", "operator-admin", "ingest-admin"]
+    FLAGS = ["listen", "api", "envoy-admin", "xds", "ingest", "operator-admin", "ingest-admin", "processor-admin"]
 
     def __init__(self, manifests, edit=lambda text: text, ports=None, options=(), without=()):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="sallyport-"))

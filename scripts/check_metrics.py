@@ -9,7 +9,7 @@ from cargo_graph import ROOT
 SOURCES = [
     "operator/src/metrics.rs", "operator/src/kubernetes/metrics.rs", "operator/src/status/metrics.rs",
     "operator/src/admission/metrics.rs",
-    "operator/src/workloads/metrics.rs", "ingest/src/metrics.rs", "control-api/src/metrics.rs",
+    "operator/src/workloads/metrics.rs", "ingest/src/metrics.rs", "processor/src/metrics.rs", "control-api/src/metrics.rs",
     "wasm-filter/core/src/counters.rs", "wasm-filter/core/src/worker.rs",
 ]
 ROW = re.compile(r"^\| `(sallyport_\w+)` \| (counter|gauge|histogram) \| ([^|]*)\|", re.MULTILINE)

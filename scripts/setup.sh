@@ -92,4 +92,14 @@ if ! [ -d "$tools/kafka/$KAFKA_VERSION" ]; then
     say "installing Apache Kafka $KAFKA_VERSION"
     python3 -c 'import sys; sys.path.insert(0, "e2e"); import kafka; kafka.install()'
 fi
+# ClickHouse's engine as a library, which a server of the tests puts its HTTP interface in front of. Its wheels name pandas
+# and pyarrow, which only parts need that are not used here.
+wanted=e2e/python/requirements-clickhouse.txt
+if ! cmp -s "$wanted" "$tools/clickhouse/installed"; then
+    say "installing ClickHouse's engine $(sed -n 's/^chdb-core==//p' "$wanted")"
+    rm -rf "$tools/clickhouse"
+    python3 -m venv "$tools/clickhouse"
+    "$tools/clickhouse/bin/pip" -q install --disable-pip-version-check --no-deps -r "$wanted"
+    cp "$wanted" "$tools/clickhouse/installed"
+fi
 say "ready"

@@ -27,6 +27,8 @@ pub(crate) enum Command {
     Operator(Box<sallyport_operator::Args>),
     /// Runs the audit ingest alone.
     Ingest(sallyport_ingest::Args),
+    /// Brings audit events from Kafka to ClickHouse.
+    Processor(sallyport_processor::Args),
     /// Runs the control API alone.
     ControlApi(sallyport_control_api::Args),
     /// Installs everything into a Kubernetes cluster, and waits until it is ready.

@@ -29,6 +29,9 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Ingest(args) => {
             process("ingest", |shutdown| sallyport_ingest::run(args, shutdown)).await?;
         }
+        Command::Processor(args) => {
+            process("processor", |shutdown| sallyport_processor::run(args, shutdown)).await?;
+        }
         Command::ControlApi(args) => {
             process("control-api", |shutdown| sallyport_control_api::run(args, shutdown)).await?;
         }

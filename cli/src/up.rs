@@ -76,11 +76,21 @@ pub(crate) struct UpArgs {
     /// Where events go instead of the embedded store.
     #[command(flatten)]
     pub(crate) kafka: sallyport_ingest::KafkaArgs,
+    /// Where they go from Kafka, and where the API reads them.
+    #[command(flatten)]
+    pub(crate) clickhouse: sallyport_event_store::ClickHouseArgs,
+    /// Address of the processor's health and metrics.
+    #[arg(long, default_value = "127.0.0.1:18004")]
+    pub(crate) processor_admin: SocketAddr,
 }
 
 /// Runs until a signal.
 pub(crate) async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
+    anyhow::ensure!(
+        args.clickhouse.url.is_none() || args.kafka.kafka.is_some(),
+        "--clickhouse needs --kafka: events come to ClickHouse from there"
+    );
     let prepared = prepare::prepare(&args)?;
     let shutdown = sallyport_runtime::shutdown::on_signal()?;
     let pids = Pids::default();
@@ -170,11 +180,19 @@ fn plans(args: &UpArgs, prepared: &Prepared) -> anyhow::Result<Vec<Plan>> {
     let mut api = vec![
         ("listen", args.api.to_string()),
         ("config", args.config.display().to_string()),
-        ("db", data("events.db")),
         ("operator", format!("http://{}", args.operator_admin)),
         ("ingest", format!("http://{}", args.ingest_admin)),
         ("api-keys-file", data("api-key")),
     ];
+    let clickhouse = args.clickhouse.flags();
+    let processor = (!clickhouse.is_empty()).then(|| {
+        let mut flags = vec![("admin", args.processor_admin.to_string())];
+        flags.extend(clickhouse.iter().cloned());
+        let reading = ["kafka", "kafka-config", "kafka-topic"];
+        flags.extend(args.kafka.flags().into_iter().filter(|(name, _)| reading.contains(name)));
+        own("processor", flags)
+    });
+    api.extend(if clickhouse.is_empty() { vec![("db", data("events.db"))] } else { clickhouse });
     api.extend(args.api_admin.map(|address| ("admin", address.to_string())));
     let api = own("control-api", api);
     let envoy = Plan {
@@ -193,16 +211,18 @@ fn plans(args: &UpArgs, prepared: &Prepared) -> anyhow::Result<Vec<Plan>> {
         .map(ToString::to_string)
         .to_vec(),
     };
-    Ok(vec![operator, ingest, api, envoy])
+    Ok([operator, ingest].into_iter().chain(processor).chain([api, envoy]).collect())
 }
 
 async fn wait_until_ready(args: &UpArgs) -> anyhow::Result<()> {
     let parts = [
         ("control plane", format!("http://{}/readyz", args.operator_admin)),
         ("audit ingest", format!("http://{}/readyz", args.ingest_admin)),
+        ("processor", format!("http://{}/readyz", args.processor_admin)),
         ("control API", format!("http://{}/healthz", args.api)),
         ("gateway", format!("http://{}/.sallyport/ready", args.listen)),
     ];
+    let parts = parts.into_iter().filter(|(name, _)| *name != "processor" || args.clickhouse.url.is_some());
     let client = reqwest::Client::builder().timeout(Duration::from_secs(1)).build()?;
     for (name, url) in parts {
         let mut heard = Instant::now();
@@ -262,7 +282,9 @@ fn announce(args: &UpArgs, took: Duration) {
         args.data.join("api-key").display()
     ));
     say(&format!("  manifests    {}   (every change is picked up)", args.config.display()));
-    say(&format!("  events       {}   (`sallyport events`)", args.data.join("events.db").display()));
+    let store = args.clickhouse.url.clone();
+    let store = store.unwrap_or_else(|| args.data.join("events.db").display().to_string());
+    say(&format!("  events       {store}   (`sallyport events`)"));
     if let Some(events) = args.events {
         let scheme = if args.events_plaintext { "http" } else { "https" };
         say(&format!("  POST /events {scheme}://{events}/events"));

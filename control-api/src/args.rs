@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// Runs the control API on a directory of manifests, or on a Kubernetes API server, and the embedded event store.
+use sallyport_event_store::ClickHouseArgs;
+
+/// Runs the control API on a directory of manifests, or on a Kubernetes API server, and an event store.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// Address of the API.
@@ -16,9 +18,12 @@ pub struct Args {
     /// current kubeconfig.
     #[arg(long, env = "SALLYPORT_KUBERNETES", conflicts_with = "config")]
     pub kubernetes: bool,
-    /// File of the event store, read only.
-    #[arg(long)]
-    pub db: PathBuf,
+    /// File of the embedded event store, read only.
+    #[arg(long, required_unless_present = "url", conflicts_with = "url")]
+    pub db: Option<PathBuf>,
+    /// Events are read from ClickHouse; a user who may `SELECT` from `mcp` and no more is enough.
+    #[command(flatten)]
+    pub clickhouse: ClickHouseArgs,
     /// Base URL of the control plane's health and status.
     #[arg(long, default_value = "http://127.0.0.1:18002")]
     pub operator: String,

@@ -115,10 +115,13 @@ impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Cursor => Self::new(Code::InvalidQuery, format!("`cursor`: {error}")),
-            StoreError::Database(_) | StoreError::Schema { .. } | StoreError::Stopped => {
+            StoreError::Database(_)
+            | StoreError::ClickHouse(_)
+            | StoreError::Schema { .. }
+            | StoreError::Stopped => {
                 tracing::warn!(%error, "events cannot be read");
-                let message =
-                    "the event store cannot be read; check that the audit ingest runs, then try again";
+                let message = "the event store cannot be read; check that the audit ingest runs, and ClickHouse if events \
+                               are kept there, then try again";
                 Self::new(Code::Unavailable, message)
             }
         }

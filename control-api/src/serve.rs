@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use prometheus_client::registry::Registry;
-use sallyport_event_store::Embedded;
+use sallyport_event_store::{ClickHouse, Embedded, EventStore};
 use sallyport_resolve::Settings;
 use sallyport_runtime::admin::{self, Readiness};
 use tokio::sync::Semaphore;
@@ -33,11 +33,12 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
     let (resources, secret) = open(&args, &shutdown).await?;
     let origins = Origins { file: args.api_keys_file.clone(), variable: std::env::var_os(VARIABLE), secret };
     let keys = Keys::new(origins.read().await?);
-    let Args { listen, db, operator, ingest, admin, cluster_name, .. } = args;
+    let events = events(&args)?;
+    let Args { listen, operator, ingest, admin, cluster_name, .. } = args;
     let mut registry = Registry::default();
     let app = App::new(Parts {
         resources,
-        events: Box::new(Embedded::reader(&db)),
+        events,
         live: Live::new(Patience::default(), shutdown.clone()),
         operator: peer("operator", &operator)?,
         ingest: peer("ingest", &ingest)?,
@@ -75,6 +76,15 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         () = late => Ok(()),
         () = origins.follow(keys) => Ok(()),
     }
+}
+
+/// Where events are kept.
+fn events(args: &Args) -> anyhow::Result<Box<dyn EventStore>> {
+    Ok(match (args.clickhouse.access()?, &args.db) {
+        (Some(access), _) => Box::new(ClickHouse::new(access)),
+        (None, Some(db)) => Box::new(Embedded::reader(db)),
+        (None, None) => anyhow::bail!("no event store; give --db or --clickhouse"),
+    })
 }
 
 /// Where resources are kept, and the Secret of API keys that is kept there.

@@ -105,6 +105,7 @@ pub(crate) const ROUTES: &[Route] = &[
     events::stats::ROUTE,
     events::sources::ROUTE,
     events::types::ROUTE,
+    events::usage::ROUTE,
     audit::integrity::ROUTE,
     audit::checkpoints::ROUTE,
     audit::spans::ROUTE,

@@ -43,7 +43,9 @@ pub(super) fn prepare(args: &UpArgs) -> anyhow::Result<Prepared> {
         ("operator-admin", args.operator_admin),
         ("ingest-admin", args.ingest_admin),
     ];
-    for (flag, address) in ports.into_iter().chain(args.events.map(|address| ("events", address))) {
+    let processor = args.clickhouse.url.is_some().then_some(("processor-admin", args.processor_admin));
+    let events = args.events.map(|address| ("events", address));
+    for (flag, address) in ports.into_iter().chain(processor).chain(events) {
         check_free(flag, address)?;
     }
     if let Some(keys) = &args.source_keys {

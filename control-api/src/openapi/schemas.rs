@@ -166,9 +166,6 @@ fn events() -> Value {
         let properties = json!({ field: text("Name."), "count": { "type": "integer" } });
         json!({ "type": "array", "items": { "type": "object", "required": [field, "count"], "properties": properties } })
     };
-    let numbers = |names: &[&str]| -> Map<String, Value> {
-        names.iter().map(|name| ((*name).to_string(), json!({ "type": "integer" }))).collect()
-    };
     let mut summary = numbers(&["total_events", "active_servers", "active_grants", "active_sessions"]);
     for name in ["latest_source", "last_event_type", "last_event_time"] {
         summary.insert(name.into(), optional("Of the newest event; null: there is none."));
@@ -193,6 +190,7 @@ fn events() -> Value {
         },
         "EventStream": text("Server-sent events: `data` is an Event on one line, `id` what the header last-event-id takes to go on after it. Comments tell that the stream lives."),
         "Stats": { "type": "object", "properties": numbers(&["events_total", "allowed", "denied", "missing", "pruned"]) },
+        "Usage": { "type": "object", "required": ["usage"], "properties": { "usage": { "type": "array", "items": usage() } } },
         "Sources": count("source"),
         "EventTypes": count("event_type"),
         "Summary": { "type": "object", "properties": summary },
@@ -246,6 +244,25 @@ fn audit() -> Value {
                 "Where chains stand in the ingest, and what is on its way at each stage; null: it does not answer." },
         } },
     })
+}
+
+fn numbers(names: &[&str]) -> Map<String, Value> {
+    names.iter().map(|name| ((*name).to_string(), json!({ "type": "integer" }))).collect()
+}
+
+/// One tool of a server in one hour.
+fn usage() -> Value {
+    let mut properties = numbers(&["events", "allowed", "denied"]);
+    for (name, what) in [
+        ("hour", "Its beginning, RFC 3339."),
+        ("namespace", "Of the server."),
+        ("server", "Its name."),
+        ("team_id", "Of the server."),
+        ("tool_name", "Empty: requests that call none."),
+    ] {
+        properties.insert(name.into(), text(what));
+    }
+    json!({ "type": "object", "properties": properties })
 }
 
 fn policy() -> Value {

@@ -259,3 +259,27 @@ async fn the_record_can_be_read_as_it_was_chained_and_its_integrity_is_told() {
         world.get(&format!("/api/v1/audit/{query}")).await.error(400, "invalid_query_param");
     }
 }
+
+#[tokio::test]
+async fn usage_is_told_by_the_hour() {
+    let world = World::new().await;
+    let at = |mut event: AuditEvent, nanos| {
+        event.time_unix_nanos = nanos;
+        event
+    };
+    let (day, hour) = (86_400_000_000_000, 3_600_000_000_000);
+    let events = [
+        at(mk_event("a", true), day),
+        at(mk_event("a", false), day + 1),
+        at(mk_event("a", true), day + hour),
+    ];
+    world.record(&events).await;
+    let answer = world
+        .get("/api/v1/usage?since=1970-01-01T00:00:00Z&until=1970-01-02T01:00:00Z&server=payments")
+        .await;
+    let wanted = json!([{ "hour": "1970-01-02T00:00:00Z", "namespace": "mcp-servers", "server": "payments", "team_id": "",
+                          "tool_name": "a", "events": 2, "allowed": 1, "denied": 1 }]);
+    assert_eq!(answer.at("/usage"), &wanted);
+    assert_eq!(world.get("/api/v1/usage").await.at("/usage"), &json!([]), "of the last day, by default");
+    world.get("/api/v1/usage?since=yesterday").await.error(400, "invalid_query_param");
+}

@@ -6,6 +6,7 @@ pub(super) mod sources;
 pub(super) mod stats;
 pub(super) mod stream;
 pub(super) mod types;
+pub(super) mod usage;
 
 use axum::Json;
 use sallyport_event_store::Filter;

@@ -14,13 +14,15 @@ use tokio::sync::{mpsc, oneshot};
 use crate::envelope::{decision, envelope, event_type, finding_envelope, source, timestamp};
 use crate::model::{ChainHead, ChainName, Finding, StoredEvent};
 use crate::proof::{ChainedEvent, Depth, Position, Selection, Span, StoredCheckpoint};
-use crate::query::{Filter, Page, Stats, Summary, Tail};
+use crate::query::{Filter, Page, Stats, Summary, Tail, Usage, UsageQuery, base36, from_base36};
 use crate::{EventSink, EventStore, StoreError};
 use schema::{check_schema, migrate};
 
 mod proof;
 mod prune;
 mod schema;
+mod tail;
+mod usage;
 
 /// Requests that wait for the writer.
 const QUEUE: usize = 256;
@@ -172,6 +174,7 @@ fn append_all(
 ) -> Result<(), StoreError> {
     let transaction = connection.transaction()?;
     let mut totals = Totals::new();
+    let mut used = usage::Hours::new();
     for (events, findings, _) in waiting {
         // What is told again is known by where its chain stands, so also when it was pruned since.
         let mut stood = BTreeMap::new();
@@ -188,6 +191,9 @@ fn append_all(
             let inserted = insert_event(&transaction, event, &mut totals)?;
             let (head, count) = last.entry(&event.chain).or_insert((event, 0));
             *count += inserted;
+            if inserted > 0 {
+                usage::note(&mut used, &event.event);
+            }
             if event.event.seq > head.event.seq {
                 *head = event;
             }
@@ -203,6 +209,7 @@ fn append_all(
         }
     }
     prune::prune(&transaction, limits, now, &mut totals)?;
+    usage::add(&transaction, used)?;
     for (name, count) in totals {
         add(&transaction, name, count)?;
     }
@@ -344,7 +351,7 @@ fn heads(connection: &Connection) -> Result<Vec<ChainHead>, StoreError> {
 impl EventStore for Embedded {
     async fn events(&self, filter: Filter, limit: u32, cursor: Option<String>) -> Result<Page, StoreError> {
         let before = match cursor {
-            Some(cursor) => i64::from_str_radix(&cursor, 36).map_err(|_| StoreError::Cursor)?,
+            Some(cursor) => signed(from_base36(&cursor)?),
             None => i64::MAX,
         };
         self.ask(move |connection| {
@@ -366,7 +373,7 @@ impl EventStore for Embedded {
             })?;
             let rows: Vec<(i64, String)> = rows.collect::<Result<_, _>>()?;
             let full = rows.len() == usize::try_from(limit).unwrap_or(usize::MAX);
-            let next = rows.last().filter(|_| full).map(|(id, _)| base36(*id));
+            let next = rows.last().filter(|_| full).map(|(id, _)| base36(unsigned(*id)));
             let events = rows
                 .into_iter()
                 .map(|(_, text)| serde_json::from_str(&text).unwrap_or(Value::Null))
@@ -377,11 +384,11 @@ impl EventStore for Embedded {
     }
 
     async fn end(&self) -> Result<String, StoreError> {
-        self.ask(|connection| Ok(base36(tail::end(connection)?))).await
+        self.ask(|connection| Ok(base36(unsigned(tail::end(connection)?)))).await
     }
 
     async fn after(&self, filter: Filter, position: String, limit: u32) -> Result<Tail, StoreError> {
-        let after = i64::from_str_radix(&position, 36).map_err(|_| StoreError::Cursor)?;
+        let after = signed(from_base36(&position)?);
         self.ask(move |connection| tail::after(connection, &filter, after, limit)).await
     }
 
@@ -408,6 +415,10 @@ impl EventStore for Embedded {
 
     async fn event_types(&self) -> Result<Vec<(String, u64)>, StoreError> {
         self.ask(|connection| counts(connection, "event_type")).await
+    }
+
+    async fn usage(&self, wanted: UsageQuery) -> Result<Vec<Usage>, StoreError> {
+        self.ask(move |connection| usage::of(connection, &wanted)).await
     }
 
     async fn summary(&self) -> Result<Summary, StoreError> {
@@ -472,18 +483,6 @@ fn signed(value: u64) -> i64 {
 fn unsigned(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
 }
-
-fn base36(value: i64) -> String {
-    let mut rest = unsigned(value);
-    let mut digits = Vec::new();
-    while rest > 0 || digits.is_empty() {
-        digits.push(char::from_digit(u32::try_from(rest % 36).unwrap_or(0), 36).unwrap_or('0'));
-        rest /= 36;
-    }
-    digits.iter().rev().collect()
-}
-
-mod tail;
 
 #[cfg(test)]
 mod tests;

@@ -103,6 +103,26 @@ pub fn finding_envelope(finding: &Finding) -> Value {
     })
 }
 
+/// What events are searched by, by the name of its column, as an event has it; `source` is what [`source`] says.
+pub(crate) fn columns<'a>(event: &'a AuditEvent, source: &'a str) -> [(&'static str, &'a str); 14] {
+    [
+        ("source", source),
+        ("event_type", event_type(event)),
+        ("trace_id", &event.trace_id),
+        ("server", &event.server),
+        ("namespace", &event.namespace),
+        ("team_id", &event.team_id),
+        ("cluster", &event.cluster),
+        ("human_id", &event.human_id),
+        ("agent_id", &event.agent_id),
+        ("session_id", &event.session_id),
+        ("decision", decision(event).unwrap_or_default()),
+        ("reason", &event.reason),
+        ("tool_name", &event.tool_name),
+        ("rpc_method", &event.rpc_method),
+    ]
+}
+
 /// The payload of a proxy's event.
 fn request(event: &AuditEvent) -> Map<String, Value> {
     let id =

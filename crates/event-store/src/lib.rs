@@ -1,18 +1,20 @@
-//! Where audit events are kept and asked for: the traits that every store implements, and the embedded store.
+//! Where audit events are kept and asked for: the traits that every store implements, the embedded store, and ClickHouse.
 #![deny(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![forbid(unsafe_code)]
 
+mod clickhouse;
 mod embedded;
 mod envelope;
 mod model;
 mod proof;
 mod query;
 
+pub use clickhouse::{Access, ArgsError, Block, ClickHouse, ClickHouseArgs, Prepared};
 pub use embedded::{Embedded, Limits};
 pub use envelope::{envelope, event_type, finding_envelope, timestamp};
 pub use model::{ChainHead, ChainName, Finding, StoredEvent};
 pub use proof::{ChainedEvent, Depth, Position, Selection, Span, StoredCheckpoint};
-pub use query::{Filter, Page, Stats, Summary, Tail};
+pub use query::{Filter, Page, Stats, Summary, Tail, Usage, UsageQuery};
 
 use async_trait::async_trait;
 
@@ -22,6 +24,9 @@ pub enum StoreError {
     /// The database refused.
     #[error("event store: {0}")]
     Database(#[from] rusqlite::Error),
+    /// ClickHouse refused, or did not answer.
+    #[error("event store: {0}")]
+    ClickHouse(#[from] ::clickhouse::error::Error),
     /// The file is of a newer version, or none of ours.
     #[error(
         "event store {path} has schema {found}, this program knows {known}; use the program that wrote it"
@@ -72,6 +77,8 @@ pub trait EventStore: Send + Sync {
     async fn sources(&self) -> Result<Vec<(String, u64)>, StoreError>;
     /// Types, with how many events each has.
     async fn event_types(&self) -> Result<Vec<(String, u64)>, StoreError>;
+    /// What was used, by hour, namespace, server, team and tool, in that order.
+    async fn usage(&self, wanted: UsageQuery) -> Result<Vec<Usage>, StoreError>;
     /// The newest event's source, type and time.
     async fn summary(&self) -> Result<Summary, StoreError>;
 

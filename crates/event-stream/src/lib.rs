@@ -22,6 +22,6 @@ pub use decode::{DecodeError, decode};
 pub use encode::{encode, encode_finding};
 pub use failure::{Class, classify};
 pub use flight::{Failed, Flight};
-pub use producer::{Observed, Producer, REASON, TOPIC, log};
+pub use producer::{Observed, PLACE, Producer, REASON, TOPIC, log};
 pub use record::{Entry, Format, Record, Topics, chain_key};
 pub use settings::{MAX_RECORD_BYTES, Settings, SettingsError};

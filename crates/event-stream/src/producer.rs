@@ -20,6 +20,9 @@ pub const REASON: &str = "sallyport_reason";
 /// Header of a dead record: the topic that it was for.
 pub const TOPIC: &str = "sallyport_topic";
 
+/// Header of a dead record that was read: topic, partition and offset.
+pub const PLACE: &str = "sallyport_place";
+
 /// What the client tells about itself, once a second.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Observed {
@@ -149,6 +152,17 @@ impl Producer {
             .insert(Header { key: TOPIC, value: Some(message.topic()) });
         let value = message.payload().filter(|_| with_value);
         self.put(topic, message.key(), value, Some(headers), flight);
+    }
+
+    /// Sends a record that was read and holds no event to `topic`, and says there why and where it came from.
+    pub fn bury_read(&self, topic: &str, message: &OwnedMessage, reason: &str, flight: &Arc<Flight>) {
+        let headers = message.headers().cloned().unwrap_or_else(OwnedHeaders::new);
+        let place = format!("{}/{}/{}", message.topic(), message.partition(), message.offset());
+        let headers = headers
+            .insert(Header { key: REASON, value: Some(reason) })
+            .insert(Header { key: TOPIC, value: Some(message.topic()) })
+            .insert(Header { key: PLACE, value: Some(place.as_str()) });
+        self.put(topic, message.key(), message.payload(), Some(headers), flight);
     }
 
     fn put(

@@ -6,7 +6,7 @@ use sallyport_audit_proto::v1::AuditEvent;
 
 use super::{signed, unsigned};
 use crate::StoreError;
-use crate::envelope::{decision, envelope, event_type, source};
+use crate::envelope::{columns, envelope, source};
 use crate::model::ChainName;
 use crate::proof::{ChainedEvent, Depth, Position, Selection, Span, StoredCheckpoint};
 
@@ -101,23 +101,7 @@ fn difference(stored: &ChainedEvent, row: &Row<'_>) -> rusqlite::Result<Option<&
         return Ok(Some("time"));
     }
     let source = source(&event);
-    let columns = [
-        ("source", source.as_str()),
-        ("event_type", event_type(&event)),
-        ("trace_id", &event.trace_id),
-        ("server", &event.server),
-        ("namespace", &event.namespace),
-        ("team_id", &event.team_id),
-        ("cluster", &event.cluster),
-        ("human_id", &event.human_id),
-        ("agent_id", &event.agent_id),
-        ("session_id", &event.session_id),
-        ("decision", decision(&event).unwrap_or_default()),
-        ("reason", &event.reason),
-        ("tool_name", &event.tool_name),
-        ("rpc_method", &event.rpc_method),
-    ];
-    for (column, expected) in columns {
+    for (column, expected) in columns(&event, &source) {
         if row.get_ref(column)?.as_str_or_null()?.unwrap_or_default() != expected {
             return Ok(Some(column));
         }

@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use crate::StoreError;
 
 /// Version of the schema, in the file's `user_version`.
-const SCHEMA: i64 = 2;
+const SCHEMA: i64 = 3;
 
 /// Version 1.
 const EVENTS: &str = "
@@ -57,7 +57,7 @@ pub(super) fn check_schema(path: &Path, connection: &Connection) -> Result<(), S
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     let transaction = connection.transaction()?;
     let found = version(&transaction)?;
-    for (step, change) in [(1, EVENTS), (2, PROOF)] {
+    for (step, change) in [(1, EVENTS), (2, PROOF), (3, super::usage::CREATE)] {
         if found < step {
             transaction.execute_batch(change)?;
         }

@@ -3,9 +3,9 @@
 use rusqlite::{Connection, params_from_iter};
 use serde_json::Value;
 
-use super::base36;
+use super::unsigned;
 use crate::StoreError;
-use crate::query::{Filter, Tail};
+use crate::query::{Filter, Tail, base36};
 
 /// Most rows that are looked through at once.
 const WINDOW: i64 = 50_000;
@@ -44,7 +44,7 @@ pub(super) fn after(
     let position = rows.last().filter(|_| full).map_or(last, |(id, _)| *id);
     let events = rows
         .into_iter()
-        .map(|(id, text)| (base36(id), serde_json::from_str(&text).unwrap_or(Value::Null)))
+        .map(|(id, text)| (base36(unsigned(id)), serde_json::from_str(&text).unwrap_or(Value::Null)))
         .collect();
-    Ok(Tail { events, position: base36(position) })
+    Ok(Tail { events, position: base36(unsigned(position)) })
 }

@@ -1,0 +1,72 @@
+//! What decoding a record and encoding its row cost, without Kafka and without ClickHouse.
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark")]
+
+use std::time::Instant;
+
+use prost::Message;
+use sallyport_audit_proto::v1::{AuditEvent, Phase};
+use sallyport_event_store::{Block, ChainName, StoredEvent};
+use sallyport_event_stream::{Entry, Format, decode, encode};
+
+const EVENTS: u64 = 200_000;
+
+fn event(seq: u64) -> StoredEvent {
+    let text = |name: &str| format!("{name}-{}", seq % 97);
+    let event = AuditEvent {
+        seq,
+        prev_hash: vec![7; 32],
+        phase: Phase::Complete.into(),
+        time_unix_nanos: 1_900_000_000_000_000_000 + seq,
+        event_id: vec![9; 16],
+        server: text("server"),
+        namespace: "payments".into(),
+        team_id: "team-payments".into(),
+        human_id: text("user"),
+        agent_id: "ops-agent".into(),
+        session_id: text("session"),
+        http_method: "POST".into(),
+        path: "/payments/mcp".into(),
+        rpc_method: "tools/call".into(),
+        tool_name: text("tool"),
+        rpc_id: seq.to_string(),
+        arguments_digest: vec![3; 32],
+        trace_id: format!("{seq:032x}"),
+        allowed: true,
+        reason: "allowed".into(),
+        required_trust: "medium".into(),
+        effective_trust: "high".into(),
+        matched_grant: "payments/ops".into(),
+        status: 200,
+        latency_micros: 1200,
+        bytes_out: 900,
+        ..AuditEvent::default()
+    };
+    let bytes = event.encode_to_vec();
+    let chain = ChainName { proxy: "bench".into(), worker: 0, epoch: 1 };
+    StoredEvent { chain, hash: sallyport_audit_proto::chain::hash(&bytes), bytes, event }
+}
+
+fn main() {
+    let records: Vec<_> = (1..=EVENTS).map(|seq| encode(&event(seq), Format::Protobuf)).collect();
+    let content_type = Some(Format::Protobuf.content_type().as_bytes());
+    let value_bytes = records.iter().map(|record| record.value.len()).sum::<usize>();
+    let per_event = |began: Instant| began.elapsed().as_secs_f64() * 1e6 / EVENTS as f64;
+    let began = Instant::now();
+    let events: Vec<StoredEvent> = records
+        .iter()
+        .filter_map(|record| match decode(content_type, &record.value).unwrap() {
+            Entry::Event(event) => Some(*event),
+            Entry::Finding(_) => None,
+        })
+        .collect();
+    let decoding = per_event(began);
+    let began = Instant::now();
+    let block = Block::of(&events, 1);
+    let encoding = per_event(began);
+    println!(
+        "records of {} bytes: decoding {decoding:.2} µs, rows of {} bytes: encoding {encoding:.2} µs, together {:.0} events/s on one core",
+        value_bytes as u64 / EVENTS,
+        block.bytes() as u64 / EVENTS,
+        1e6 / (decoding + encoding),
+    );
+}
