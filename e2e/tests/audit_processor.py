@@ -269,7 +269,7 @@ def a_user_who_only_reads_is_enough_for_the_api(pipeline):
     with from_ingest_to_clickhouse(pipeline) as (ingest, _processor):
         sent = send(ingest, names(ingest, "seen", 30))
         balances(pipeline, ingest, sent)
-        port, key = free_port(), "a key for this test"
+        port, key = free_port(), "key-of-this-test"
         command = [SALLYPORT, "control-api", f"--listen=127.0.0.1:{port}", f"--config={pipeline.config}"]
         command += [*pipeline.clickhouse.flags(READER), f"--api-keys-file={ingest.folder / 'api-keys'}"]
         (ingest.folder / "api-keys").write_text(key)
