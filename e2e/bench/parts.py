@@ -46,6 +46,8 @@ class Operator:
         self.xds, self.admin = xds or f"127.0.0.1:{free_port()}", free_port()
         command = [SALLYPORT, "operator", "--kubernetes", "--namespace", SYSTEM, "--listen", self.xds]
         command += ["--admin", f"127.0.0.1:{self.admin}", "--webhook", f"127.0.0.1:{free_port()}", *options]
+        # A proxy that is simulated is one filter, and one that is not has fewer than in a pod.
+        command += ["--gateway-filters", "1"]
         self.log = open(folder / "operator.log", "a")
         environment = {**os.environ, "KUBECONFIG": str(kubeconfig), "SALLYPORT_LOG": "warn"}
         self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log, env=environment)

@@ -25,6 +25,11 @@ pub const TOKEN_SECONDS: i64 = 3600;
 pub const BOOTSTRAP_KEY: &str = "bootstrap.yaml";
 /// Key of the certificate authorities, as PEM.
 pub const AUTHORITY_KEY: &str = "ca.pem";
+/// Envoy's worker threads. Each has a filter of its own.
+pub const WORKERS: usize = 2;
+/// Filters of a gateway that follow the control plane: of the workers and of the main thread. Where an upgrade changes it,
+/// proofs wait until the gateways of before are replaced.
+pub const FILTERS: usize = WORKERS + 1;
 /// Stands in the bootstrap for the last segment of the path that drains a gateway.
 const DRAIN_KEY: &str = "{drain_key}";
 

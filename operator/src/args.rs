@@ -74,6 +74,10 @@ pub struct Args {
     /// is given.
     #[arg(long, env = "SALLYPORT_PEERS")]
     pub peers: Option<String>,
+    /// Filters of each gateway, which all must be connected before anything counts as enforced on it: one of each worker of
+    /// Envoy, and one of its main thread.
+    #[arg(long, default_value_t = sallyport_envoy::sidecar::FILTERS)]
+    pub gateway_filters: usize,
     /// Name of this replica.
     #[arg(long, env = "POD_NAME", default_value = "operator")]
     pub pod_name: String,

@@ -108,6 +108,9 @@ pub(crate) struct Enforcement {
     pub(crate) applied: watch::Receiver<u64>,
     /// The other replicas.
     pub(crate) peers: Option<Peers>,
+    /// Filters that each proxy has, where proxies are counted. Fewer are no proof: one may be on its way back from a replica
+    /// that was killed.
+    pub(crate) filters: usize,
 }
 
 impl Enforcement {
@@ -159,7 +162,7 @@ impl Enforcement {
         }
         let progress = |(server, at, type_url): (String, usize, &'static str)| {
             let surveys = answers.iter().filter_map(|answer| answer.servers.get(&server));
-            Progress::of_proxies(surveys, at, type_url)
+            Progress::of_proxies(surveys, at, type_url, self.filters)
         };
         places.into_iter().map(|place| place.map(progress).unwrap_or_default()).collect()
     }
@@ -245,7 +248,7 @@ impl Enforcement {
         };
         let (here, (there, silent)) = tokio::join!(self.answer(&asked), peers.ask(&asked));
         let surveys = std::iter::once(&here).chain(&there).flat_map(|answer| answer.servers.values());
-        let progress = Progress::of_proxies(surveys, 0, item.kind.type_url());
+        let progress = Progress::of_proxies(surveys, 0, item.kind.type_url(), self.filters);
         let is_complete = progress.is_complete() && silent.is_empty();
         Enforced { version: present, is_complete, progress, silent }
     }

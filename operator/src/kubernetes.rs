@@ -128,6 +128,7 @@ pub(crate) async fn run_on(client: Client, args: Args, shutdown: CancellationTok
         index: index.clone(),
         applied: rung,
         peers: peers(&args, &namespace)?,
+        filters: args.gateway_filters,
     };
     let hub = Hub {
         client: client.clone(),

@@ -51,14 +51,7 @@ impl Admit for Credentials {
 /// # Errors
 /// The directory, a credential or an address cannot be used.
 pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let config = args.config.as_deref().context("give --config, the directory that holds the manifests")?;
-    anyhow::ensure!(
-        config.is_dir(),
-        "{} is no directory; give the one that holds the manifests",
-        config.display()
-    );
-    // The watcher tells absolute paths, whatever it was given.
-    let root = std::path::absolute(config)?;
+    let root = manifests(&args)?;
     let tokens = args.tokens.as_deref().context("give --tokens, the file of proxies' tokens")?;
     let tokens = Tokens::open(tokens).context("tokens of proxies")?;
     let tls_dir = args.tls_dir.as_deref().context("give --tls-dir, the folder of the certificate")?;
@@ -73,8 +66,13 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
     let targets = Targets::Single(tracked.clone());
     metrics::register_proxies(&mut registry, targets.clone());
     let (applied, rung) = watch::channel(0);
-    let enforcement =
-        Enforcement { targets: targets.clone(), index: index.clone(), applied: rung, peers: None };
+    let enforcement = Enforcement {
+        targets: targets.clone(),
+        index: index.clone(),
+        applied: rung,
+        peers: None,
+        filters: 1,
+    };
     let shared = Shared { enforcement, problems: Arc::default() };
     let readiness = Readiness::default();
     let Tracked { target, .. } = tracked;
@@ -129,6 +127,17 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         () = certificate.follow_files(files) => Ok(()),
         () = shutdown.cancelled() => Ok(()),
     }
+}
+
+/// The directory of manifests. The watcher tells absolute paths, whatever it was given.
+fn manifests(args: &Args) -> anyhow::Result<std::path::PathBuf> {
+    let config = args.config.as_deref().context("give --config, the directory that holds the manifests")?;
+    anyhow::ensure!(
+        config.is_dir(),
+        "{} is no directory; give the one that holds the manifests",
+        config.display()
+    );
+    Ok(std::path::absolute(config)?)
 }
 
 /// Reads the directory aside: many manifests take their time, and health is answered meanwhile.

@@ -34,7 +34,13 @@ async fn enforcement(peers: Option<Peers>) -> Enforcement {
         index.upsert(object("MCPAgentSession", name, &spec), None);
     }
     target(&targets, "s").world.change(|world| world.set(types::SESSION, "ns/one", body("1"))).await;
-    Enforcement { targets, index: Arc::new(Mutex::new(index)), applied: watch::channel(0).1, peers }
+    Enforcement {
+        targets,
+        index: Arc::new(Mutex::new(index)),
+        applied: watch::channel(0).1,
+        peers,
+        filters: 1,
+    }
 }
 
 fn body(version: &str) -> Option<(Any, String)> {

@@ -12,8 +12,6 @@ use super::names;
 
 /// How long connections are told to end before listeners close, in seconds: until the cluster sends nothing more here.
 const DRAIN_SECONDS: i64 = 10;
-/// Worker threads.
-const CONCURRENCY: u32 = 2;
 /// How long a gateway may take for its first complete policy, in seconds, until it is started anew: a control plane that is
 /// away for minutes is no reason to restart pods all the time.
 const START_SECONDS: i32 = 600;
@@ -97,7 +95,7 @@ fn arguments(server: &str) -> Vec<String> {
         ("-c", format!("{}/{}", sidecar::FOLDER, sidecar::BOOTSTRAP_KEY)),
         ("--service-node", "$(POD_NAMESPACE)/$(POD_NAME)".to_string()),
         ("--service-cluster", sidecar::service_cluster(server, "$(ROLLOUT_TRACK)")),
-        ("--concurrency", CONCURRENCY.to_string()),
+        ("--concurrency", sidecar::WORKERS.to_string()),
         ("--drain-time-s", DRAIN_SECONDS.to_string()),
         // Every answer tells its connection to end, from the first on.
         ("--drain-strategy", "immediate".to_string()),

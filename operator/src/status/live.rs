@@ -71,6 +71,7 @@ impl Live {
             "--listen=127.0.0.1:0",
             "--admin=127.0.0.1:0",
             "--webhook=127.0.0.1:0",
+            "--gateway-filters=1",
             &tls_dir,
         ];
         let command = <Args as clap::Args>::augment_args(clap::Command::new("operator"));

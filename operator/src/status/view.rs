@@ -93,7 +93,7 @@ fn reach(progress: Progress) -> Reach {
     let laggard = |laggard: xds::Laggard| {
         let refused = match laggard.obstacle {
             Obstacle::Refused(reason) => Some(reason),
-            Obstacle::Silent | Obstacle::Ended | Obstacle::Filterless => None,
+            Obstacle::Silent | Obstacle::Ended | Obstacle::Filterless | Obstacle::Partial { .. } => None,
         };
         Laggard { proxy: laggard.name, refused }
     };

@@ -5,9 +5,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::Node;
+use envoy_types::pb::envoy::config::core::v3::node::UserAgentVersionType;
 use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use sallyport_policy_proto::resource::{BASELINE_TYPE, GRANT_TYPE, SESSION_TYPE};
+use sallyport_policy_proto::wire;
 use sallyport_runtime::tls;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -47,7 +49,14 @@ impl Filter {
     pub fn subscribe(&self, node: &str) {
         for type_url in [GRANT_TYPE, SESSION_TYPE, BASELINE_TYPE] {
             let request = DeltaDiscoveryRequest {
-                node: Some(Node { id: node.into(), ..Default::default() }),
+                node: Some(Node {
+                    id: node.into(),
+                    user_agent_name: wire::FILTER.into(),
+                    user_agent_version_type: Some(UserAgentVersionType::UserAgentVersion(
+                        wire::VERSION.to_string(),
+                    )),
+                    ..Default::default()
+                }),
                 type_url: type_url.into(),
                 resource_names_subscribe: vec!["*".into()],
                 ..Default::default()

@@ -161,7 +161,10 @@ impl Operator {
             ("namespace", NAMESPACE.into()),
             ("pod-name", name.into()),
         ];
-        let flags = flags.into_iter().map(|(name, value)| format!("--{name}={value}"));
+        // Proxies of most tests are one filter each.
+        let filters = more.iter().all(|flag| !flag.starts_with("--gateway-filters"));
+        let flags = flags.into_iter().chain(filters.then(|| ("gateway-filters", "1".into())));
+        let flags = flags.map(|(name, value)| format!("--{name}={value}"));
         let given = ["operator".to_string(), "--kubernetes".into()].into_iter().chain(flags);
         let command = Args::augment_args(clap::Command::new("operator"));
         let matches = command.try_get_matches_from(given.chain(more.iter().cloned())).unwrap();

@@ -54,6 +54,13 @@ pub enum Obstacle {
     Refused(String),
     /// No filter of it is connected.
     Filterless,
+    /// Of its filters some are connected nowhere: nobody knows what those enforce.
+    Partial {
+        /// Filters that are connected.
+        connected: usize,
+        /// Filters there are.
+        of: usize,
+    },
 }
 
 impl fmt::Display for Obstacle {
@@ -63,6 +70,7 @@ impl fmt::Display for Obstacle {
             Self::Ended => f.write_str("stream ended"),
             Self::Refused(reason) => write!(f, "refused: {reason}"),
             Self::Filterless => f.write_str("no filter is connected"),
+            Self::Partial { connected, of } => write!(f, "only {connected} of {of} filters are connected"),
         }
     }
 }
@@ -118,12 +126,13 @@ impl Progress {
         progress
     }
 
-    /// Proxy by proxy: one counts when all its streams have answered, whichever control plane serves them. A proxy of which no
-    /// filter is connected has not.
+    /// Proxy by proxy: one counts when all its streams have answered, whichever control plane serves them. A proxy of which
+    /// fewer than `filters` filters are connected has not: a control plane that was killed has told nobody whom it served.
     pub fn of_proxies<'s>(
         surveys: impl IntoIterator<Item = &'s Survey> + Clone,
         question: usize,
         type_url: &str,
+        filters: usize,
     ) -> Self {
         let mut nodes: BTreeMap<(&str, &str), (bool, Option<&Obstacle>)> = BTreeMap::new();
         for survey in surveys.clone() {
@@ -141,7 +150,9 @@ impl Progress {
         let all = surveys.into_iter().flat_map(|survey| &survey.streams);
         let mut proxies: BTreeMap<&str, Option<Option<&Obstacle>>> =
             all.map(|stream| (stream.proxy.as_str(), None)).collect();
-        for ((proxy, _), (_, obstacle)) in nodes {
+        let mut connected: BTreeMap<&str, usize> = BTreeMap::new();
+        for ((proxy, _), (is_connected, obstacle)) in nodes {
+            *connected.entry(proxy).or_default() += usize::from(is_connected);
             let known = proxies.entry(proxy).or_default();
             // A reason says more than silence.
             let is_told = known.flatten().is_some_and(|told| *told != Obstacle::Silent);
@@ -150,8 +161,12 @@ impl Progress {
             }
         }
         let mut progress = Self::default();
+        let of = if type_url == types::EXTENSION { 1 } else { filters };
         for (proxy, word) in proxies {
-            progress.count(proxy, word.unwrap_or(Some(&Obstacle::Filterless)).cloned());
+            let connected = connected.get(proxy).copied().unwrap_or_default();
+            let partial = (connected < of).then_some(Obstacle::Partial { connected, of });
+            let obstacle = word.unwrap_or(Some(&Obstacle::Filterless)).cloned();
+            progress.count(proxy, obstacle.or(partial));
         }
         progress
     }
@@ -200,7 +215,11 @@ mod tests {
     }
 
     fn progress(surveys: &[Survey]) -> (usize, usize, Vec<String>) {
-        let Progress { enforced, of, pending } = Progress::of_proxies(surveys, 0, types::SESSION);
+        told(Progress::of_proxies(surveys, 0, types::SESSION, 1))
+    }
+
+    fn told(progress: Progress) -> (usize, usize, Vec<String>) {
+        let Progress { enforced, of, pending } = progress;
         (enforced, of, pending.iter().map(ToString::to_string).collect())
     }
 
@@ -225,6 +244,18 @@ mod tests {
     }
 
     #[test]
+    fn a_filter_that_is_connected_nowhere_is_missed_by_number() {
+        // As after a control plane was killed, and with it what it knew: two of three are back elsewhere.
+        let back = survey(&[("a/-", None), ("a/1", None), ("a/2", None)]);
+        let all = |survey: &Survey| told(Progress::of_proxies([survey], 0, types::SESSION, 3));
+        assert_eq!(all(&back), (0, 1, vec!["a: only 2 of 3 filters are connected".into()]));
+        let whole = survey(&[("a/1", None), ("a/2", None), ("a/3", None)]);
+        assert_eq!(all(&whole), (1, 1, vec![]));
+        let restarted = survey(&[("a/1", None), ("a/2", None), ("a/3", Some("gone")), ("a/4", Some("no"))]);
+        assert_eq!(all(&restarted).2, ["a: stream ended"], "what is known says more");
+    }
+
+    #[test]
     fn a_proxy_without_a_filter_enforces_nothing_yet() {
         let envoy = survey(&[("a/-", None)]);
         assert_eq!(progress(&[envoy]), (0, 1, vec!["a: no filter is connected".into()]));
@@ -234,7 +265,7 @@ mod tests {
     #[test]
     fn a_configuration_is_for_envoy_to_take() {
         let both = survey(&[("a/-", None), ("a/1", Some(""))]);
-        let taken = Progress::of_proxies([&both], 0, types::EXTENSION);
+        let taken = Progress::of_proxies([&both], 0, types::EXTENSION, 3);
         assert_eq!((taken.enforced, taken.of), (1, 1));
         assert_eq!(Progress::of_streams(&both, 0, types::SESSION).pending[0].to_string(), "a/1");
     }
