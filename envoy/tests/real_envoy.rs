@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use sallyport_envoy::sidecar::{FOLDER, Sidecar, TOKEN_FOLDER};
+use sallyport_envoy::sidecar::{FOLDER, Files, Sidecar, TOKEN_FOLDER};
 use sallyport_envoy::{Bootstrap, Node, Service, Watched, authority_file, render, token_file};
 
 fn envoy() -> Command {
@@ -85,7 +85,7 @@ impl Running {
         fs::write(path("token.json"), token_file(&path("token"))).unwrap();
         fs::write(path("ca.pem"), authority()).unwrap();
         fs::write(path("token"), "secret").unwrap();
-        let bootstrap = render(&Bootstrap {
+        let rendered = render(&Bootstrap {
             node: Some(Node { id: "ns/pod".into(), cluster: "payments:stable".into() }),
             admin: SocketAddr::from(([127, 0, 0, 1], admin)),
             control_plane: service("127.0.0.1"),
@@ -94,6 +94,7 @@ impl Running {
             token: watched("token.json"),
             lifecycle: Some(lifecycle),
         });
+        let bootstrap = Files { bootstrap: rendered, ..Files::default() }.of_server("0123abcd").bootstrap;
         // There is no control plane to wait for.
         let waits = "{ ads: {}, resource_api_version: V3 }";
         let waits_not = "{ ads: {}, resource_api_version: V3, initial_fetch_timeout: 0.1s }";

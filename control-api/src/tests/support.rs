@@ -250,7 +250,9 @@ impl World {
         let stored = events.iter().enumerate().map(|(index, event)| {
             let mut event = event.clone();
             event.seq = index as u64 + first;
-            event.time_unix_nanos = 1_900_000_000_000_000_000 + event.seq;
+            if event.time_unix_nanos == 0 {
+                event.time_unix_nanos = 1_900_000_000_000_000_000 + event.seq;
+            }
             StoredEvent {
                 chain: ChainName { proxy: "standalone".into(), worker: 0, epoch: 1 },
                 bytes: vec![1],
