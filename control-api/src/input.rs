@@ -83,6 +83,12 @@ impl Params {
         Ok(self)
     }
 
+    /// Refuses parameters that a route does not describe: `known` are names, each with its meaning.
+    pub(crate) fn described(self, known: &[(&str, &str)]) -> Result<Self, ApiError> {
+        let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+        self.only(&names)
+    }
+
     /// A parameter that is there and not empty.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.0

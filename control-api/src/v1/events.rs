@@ -49,8 +49,7 @@ const QUERY: &[(&str, &str)] = &{
 
 /// Events that match, newest first.
 async fn page(app: &App, params: Params) -> Result<Json<Value>, ApiError> {
-    let names: Vec<&str> = QUERY.iter().map(|(name, _)| *name).collect();
-    let params = params.only(&names)?;
+    let params = params.described(QUERY)?;
     let limit = params.limit()?;
     let cursor = params.get("cursor").map(ToString::to_string);
     let page = app.events.events(filter(&params)?, limit, cursor).await?;

@@ -35,8 +35,7 @@ pub(crate) const ROUTE: Route = Route {
 };
 
 async fn handle(State(app): State<App>, params: Params) -> Result<Json<Value>, ApiError> {
-    let names: Vec<&str> = QUERY.iter().map(|(name, _)| *name).collect();
-    let params = params.only(&names)?;
+    let params = params.described(QUERY)?;
     let depth = match params.get("columns") {
         Some("true") => Depth::Columns,
         Some("false") | None => Depth::Chain,

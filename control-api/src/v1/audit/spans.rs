@@ -33,8 +33,7 @@ pub(crate) const ROUTE: Route = Route {
 };
 
 async fn handle(State(app): State<App>, params: Params) -> Result<Json<Value>, ApiError> {
-    let names: Vec<&str> = QUERY.iter().map(|(name, _)| *name).collect();
-    let params = params.only(&names)?;
+    let params = params.described(QUERY)?;
     let text = |name| params.get(name).map(ToString::to_string);
     let selection = Selection {
         since: number(&params, "since_nanos")?,

@@ -31,8 +31,7 @@ async fn handle(
     headers: HeaderMap,
     params: Params,
 ) -> Result<impl IntoResponse, ApiError> {
-    let names: Vec<&str> = events::FIELDS.iter().map(|(name, _)| *name).collect();
-    let filter = events::filter(&params.only(&names)?)?;
+    let filter = events::filter(&params.described(events::FIELDS)?)?;
     let position = match headers.get(LAST_EVENT_ID) {
         Some(id) => {
             let wrong =

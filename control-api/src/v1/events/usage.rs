@@ -37,8 +37,7 @@ pub(crate) const ROUTE: Route = Route {
 };
 
 async fn handle(State(app): State<App>, params: Params) -> Result<Json<Value>, ApiError> {
-    let names: Vec<&str> = QUERY.iter().map(|(name, _)| *name).collect();
-    let params = params.only(&names)?;
+    let params = params.described(QUERY)?;
     let day_ago = Timestamp::now().saturating_sub(DAY).unwrap_or(Timestamp::UNIX_EPOCH);
     let text = |name: &str| params.get(name).map(ToString::to_string);
     let wanted = UsageQuery {
