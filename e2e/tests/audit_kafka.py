@@ -2,7 +2,6 @@
 
 import collections
 import contextlib
-import http.client
 import pathlib
 import random
 import threading
@@ -10,7 +9,7 @@ import time
 
 from harness import Stack, soak, test, until
 from kafka import Kafka
-from tests.audit_spool import Ingest
+from tests.audit_spool import Ingest, killed_under_load
 
 # How often the ingest is killed while it delivers.
 KILLS = 3
@@ -169,32 +168,7 @@ def a_record_that_the_broker_refuses_goes_to_the_dead_topic_and_its_neighbours_p
 @test
 def no_event_is_missing_from_kafka_though_the_ingest_is_killed_while_it_delivers(stack):
     with ingest_of(stack) as ingest:
-        stop, acknowledged, unknown = threading.Event(), set(), set()
-
-        def load(sender):
-            number = 0
-            while not stop.is_set():
-                number += 1
-                name = f"{sender}-{number}"
-                try:
-                    status = ingest.post(name)[0]
-                except (OSError, http.client.HTTPException):
-                    status = None
-                (acknowledged if status == 202 else unknown).add(name)
-                if status != 202:
-                    time.sleep(0.01)
-
-        senders = [threading.Thread(target=load, args=(sender,)) for sender in range(4)]
-        for sender in senders:
-            sender.start()
-        for _ in range(KILLS):
-            time.sleep(random.uniform(0.5, 1.5))
-            ingest.kill()
-            ingest.start()
-        until(ingest.is_ready, what="the ingest is back")
-        stop.set()
-        for sender in senders:
-            sender.join()
+        acknowledged, unknown = killed_under_load(ingest, 4, KILLS, (0.5, 1.5))
         delivered(ingest, 0)
         records = stack.kafka.records(ingest.topic, values=True)
         found = [record["ce_id"] for record in records]

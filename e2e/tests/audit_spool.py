@@ -95,38 +95,42 @@ class Ingest:
         shutil.rmtree(self.folder)
 
 
+def killed_under_load(ingest, senders, kills, pause):
+    """Kills the ingest while events are sent, each time after a `pause` between two bounds, in seconds. Tells which events it
+    acknowledged, and of which nobody knows: they may have been written before the end."""
+    stop, acknowledged, unknown = threading.Event(), set(), set()
+
+    def load(sender):
+        number = 0
+        while not stop.is_set():
+            number += 1
+            name = f"{sender}-{number}"
+            try:
+                status = ingest.post(name)[0]
+            except (OSError, http.client.HTTPException):
+                status = None
+            (acknowledged if status == 202 else unknown).add(name)
+            if status != 202:
+                time.sleep(0.01)
+
+    threads = [threading.Thread(target=load, args=(sender,)) for sender in range(senders)]
+    for thread in threads:
+        thread.start()
+    for _ in range(kills):
+        time.sleep(random.uniform(*pause))
+        ingest.kill()
+        ingest.start()
+    until(ingest.is_ready, what="the ingest is back")
+    stop.set()
+    for thread in threads:
+        thread.join()
+    return acknowledged, unknown
+
+
 @test
 def what_was_acknowledged_is_stored_once_though_the_ingest_is_killed_ten_times_under_load(stack):
     with Ingest(stack) as ingest:
-        stop, acknowledged, unknown = threading.Event(), set(), set()
-
-        def load(sender):
-            number = 0
-            while not stop.is_set():
-                number += 1
-                name = f"{sender}-{number}"
-                try:
-                    status = ingest.post(name)[0]
-                except (OSError, http.client.HTTPException):
-                    status = None
-                if status == 202:
-                    acknowledged.add(name)
-                else:
-                    # It may have been written before the end.
-                    unknown.add(name)
-                    time.sleep(0.01)
-
-        senders = [threading.Thread(target=load, args=(sender,)) for sender in range(6)]
-        for sender in senders:
-            sender.start()
-        for _ in range(KILLS):
-            time.sleep(random.uniform(0.02, 0.6))
-            ingest.kill()
-            ingest.start()
-        until(ingest.is_ready, what="the ingest is back")
-        stop.set()
-        for sender in senders:
-            sender.join()
+        acknowledged, unknown = killed_under_load(ingest, 6, KILLS, (0.02, 0.6))
         until(lambda: acknowledged <= set(ingest.stored()), what="what was acknowledged is stored")
         stored = ingest.stored()
         assert len(stored) == len(set(stored)), "stored twice"
