@@ -3,7 +3,6 @@
 import collections
 import contextlib
 import pathlib
-import random
 import threading
 import time
 
@@ -145,24 +144,32 @@ def a_topic_that_is_deleted_is_made_again_and_nothing_is_lost_after_it(stack):
 
 
 @test
-def a_record_that_the_broker_refuses_goes_to_the_dead_topic_and_its_neighbours_pass(stack):
+def records_that_the_broker_refuses_go_to_the_dead_topic_and_their_neighbours_pass(stack):
     topic = "small.events"
     stack.kafka.topics("--create", "--topic", topic, "--partitions", "1", "--config", "max.message.bytes=50000")
-    with ingest_of(stack, topic=topic) as ingest:
+    # Small batches, so that several follow a refused one before its answer comes.
+    properties = stack.folder / "small-batches.properties"
+    properties.write_text("batch.size=16000\nlinger.ms=0\ncompression.type=none\n")
+    with ingest_of(stack, "--kafka-config", properties, topic=topic) as ingest:
+        sent, huge = [], []
         stack.kafka.kill()
-        # Together in one batch, which the broker refuses whole.
-        noise = "".join(random.choices("abcdefghijklmnopqrstuvwxyz0123456789", k=200_000))
-        before = post_all(ingest, [f"before-{number}" for number in range(30)])
-        post_all(ingest, ["huge"], noise)
-        after = post_all(ingest, [f"after-{number}" for number in range(30)])
-        stack.kafka.start()
-        delivered(ingest, 61)
-        assert ingest.metric("kafka_records_dead_total") == 1
-        found = until(lambda: len(n := numbers(stack.kafka, topic)) >= 60 and n, 30, "the neighbours")
-        assert sorted(found) == sorted(before + after)
-        [dead] = until(lambda: stack.kafka.records(f"{topic}.dead", values=True), 30, "the dead record")
-        assert dead["value"]["payload"]["number"] == "huge" and dead["sallyport_topic"] == topic, dead.keys()
-        assert "MessageSizeTooLarge" in dead["sallyport_reason"], dead["sallyport_reason"]
+        for when in ("away", "there"):
+            for number in range(300):
+                # The very first among them: the broker knows nothing yet of this producer.
+                is_huge = number % 60 == 0
+                name = f"{when}-{number}"
+                post_all(ingest, [name], "x" * (200_000 if is_huge else 4_000))
+                (huge if is_huge else sent).append(name)
+            if when == "away":
+                stack.kafka.start()
+            delivered(ingest, len(sent) + len(huge), 60)
+        assert ingest.metric("kafka_records_dead_total") == len(huge)
+        found = until(lambda: len(n := numbers(stack.kafka, topic)) >= len(sent) and n, 30, "the neighbours are there")
+        assert sorted(found) == sorted(sent), (set(sent) ^ set(found), len(found))
+        dead = until(lambda: len(r := stack.kafka.records(f"{topic}.dead", values=True)) >= len(huge) and r, 30, "the dead records are there")
+        assert sorted(record["value"]["payload"]["number"] for record in dead) == sorted(huge)
+        assert {record["sallyport_topic"] for record in dead} == {topic}, dead[0].keys()
+        assert all("MessageSizeTooLarge" in record["sallyport_reason"] for record in dead), dead[0]["sallyport_reason"]
 
 
 @test
