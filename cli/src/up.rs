@@ -160,6 +160,8 @@ fn plans(args: &UpArgs, prepared: &Prepared) -> anyhow::Result<Vec<Plan>> {
             ("wasm", prepared.wasm.display().to_string()),
             ("gateway-listen", args.listen.to_string()),
             ("digest-key-file", data("digest-key")),
+            // One of each worker, and one of the main thread.
+            ("gateway-filters", args.concurrency.saturating_add(1).to_string()),
         ],
     );
     let mut ingest = vec![

@@ -29,7 +29,7 @@ pub(crate) struct Enforcement {
     pub(crate) complete: bool,
     /// Filter instances that acknowledged it.
     pub(crate) enforced: u64,
-    /// Filter instances that are connected.
+    /// Filter instances there are.
     pub(crate) of: u64,
     /// The others.
     pub(crate) pending: Vec<String>,

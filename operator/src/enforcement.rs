@@ -108,7 +108,7 @@ pub(crate) struct Enforcement {
     pub(crate) applied: watch::Receiver<u64>,
     /// The other replicas.
     pub(crate) peers: Option<Peers>,
-    /// Filters that each proxy has, where proxies are counted. Fewer are no proof: one may be on its way back from a replica
+    /// Filters that each proxy has. Fewer are no proof: one may be on its way back from a replica
     /// that was killed.
     pub(crate) filters: usize,
 }
@@ -209,7 +209,8 @@ impl Enforcement {
             };
             let (present, change) = target.world.read(look).await;
             let question = Question { type_url: kind.type_url(), name: name.clone(), change };
-            let progress = Progress::of_streams(&target.proxies.survey(&[question]), 0, kind.type_url());
+            let progress =
+                Progress::of_streams(&target.proxies.survey(&[question]), 0, kind.type_url(), self.filters);
             let is_complete = change.is_some() && progress.is_complete();
             let left = timeout.saturating_sub(began.elapsed());
             if is_complete || left.is_zero() || !bells.rung(left).await {

@@ -71,7 +71,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         index: index.clone(),
         applied: rung,
         peers: None,
-        filters: 1,
+        filters: args.gateway_filters,
     };
     let shared = Shared { enforcement, problems: Arc::default() };
     let readiness = Readiness::default();

@@ -79,6 +79,7 @@ impl ControlPlane {
             ("wasm", "filter.wasm".into()),
             ("gateway-listen", free_address().to_string()),
             ("ecds-ttl", "0".into()),
+            ("gateway-filters", "1".into()),
         ];
         let flags = flags.into_iter().map(|(name, value)| format!("--{name}={value}"));
         let flags = flags.chain(more.iter().map(ToString::to_string));

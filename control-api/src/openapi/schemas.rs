@@ -138,7 +138,7 @@ fn basics() -> Value {
             "properties": {
                 "version": optional("Version that proxies must confirm."), "complete": { "type": "boolean" },
                 "enforced": { "type": "integer", "description": "Filter instances that confirmed it." },
-                "of": { "type": "integer", "description": "Filter instances that are connected." },
+                "of": { "type": "integer", "description": "Filter instances there are." },
                 "pending": { "type": "array", "items": { "type": "string" } },
                 "millis": { "type": "number", "description": "From the request until this was known." },
                 "message": text("Why it is not complete."),

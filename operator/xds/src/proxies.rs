@@ -271,7 +271,7 @@ mod tests {
 
     fn progress(proxies: &Proxies, type_url: &'static str, name: &str, change: u64) -> Progress {
         let question = Question { type_url, name: name.into(), change: Some(change) };
-        Progress::of_streams(&proxies.survey(&[question]), 0, type_url)
+        Progress::of_streams(&proxies.survey(&[question]), 0, type_url, 1)
     }
 
     #[test]

@@ -117,11 +117,18 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Stream by stream.
-    pub fn of_streams(survey: &Survey, question: usize, type_url: &str) -> Self {
+    /// Stream by stream. Where there is any, those of `filters` that are connected nowhere count as well.
+    pub fn of_streams(survey: &Survey, question: usize, type_url: &str, filters: usize) -> Self {
         let mut progress = Self::default();
         for (stream, obstacle) in survey.words(question, type_url) {
             progress.count(&stream.node, obstacle.cloned());
+        }
+        let of = if type_url == types::EXTENSION { 1 } else { filters };
+        let connected = progress.of;
+        if let Some(stream) = survey.streams.first() {
+            for _ in connected..of {
+                progress.count(&stream.proxy, Some(Obstacle::Partial { connected, of }));
+            }
         }
         progress
     }
@@ -263,10 +270,20 @@ mod tests {
     }
 
     #[test]
+    fn filters_that_are_missing_count_among_the_streams() {
+        let back = survey(&[("a/-", None), ("a/1", None)]);
+        let of_streams = |survey, type_url| told(Progress::of_streams(survey, 0, type_url, 3));
+        let missing = "a: only 1 of 3 filters are connected".to_string();
+        assert_eq!(of_streams(&back, types::SESSION), (1, 3, vec![missing.clone(), missing]));
+        assert_eq!(of_streams(&back, types::EXTENSION), (1, 1, vec![]));
+        assert_eq!(of_streams(&Survey::default(), types::SESSION), (0, 0, vec![]));
+    }
+
+    #[test]
     fn a_configuration_is_for_envoy_to_take() {
         let both = survey(&[("a/-", None), ("a/1", Some(""))]);
         let taken = Progress::of_proxies([&both], 0, types::EXTENSION, 3);
         assert_eq!((taken.enforced, taken.of), (1, 1));
-        assert_eq!(Progress::of_streams(&both, 0, types::SESSION).pending[0].to_string(), "a/1");
+        assert_eq!(Progress::of_streams(&both, 0, types::SESSION, 1).pending[0].to_string(), "a/1");
     }
 }
