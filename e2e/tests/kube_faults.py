@@ -1,11 +1,14 @@
 """What fails, and what goes on: two replicas of the operator, two of a server, and calls all the while."""
 
 import contextlib
+import datetime
 import random
+import tempfile
 import time
 
 import ground
 from changes import Changes
+from fixtures import mcp_image, shifted_image
 from ground import ALLOW, LOST, SYSTEM, call, identity
 from harness import test, until
 from kubernetes import NODE
@@ -231,3 +234,41 @@ def withdrawn(scene, name):
     # `kubectl proxy` answers in words of its own until it finds the API server again.
     with contextlib.suppress(OSError, ValueError):
         return scene.ground.patch(scene.namespace, "mcpagentsessions", name, {"revoked": True})[0] == 200
+
+
+@test
+def clocks_that_are_an_hour_wrong_decide_nothing_but_when_a_session_ends(scene):
+    began, namespace = time.monotonic(), scene.namespace
+    with tempfile.TemporaryDirectory() as folder:
+        gateways = [shifted_image.archive("sallyport-envoy", hours, folder) for hours in [1, -1]]
+        scene.cluster.load(*gateways, shifted_image.archive("sallyport", 1, folder))
+    # By the right clock the one has half an hour left, the other ended as long ago.
+    for hours, minutes, outcome in [(1, 30, "session_expired"), (-1, -30, ALLOW)]:
+        server = f"{namespace}-{'ahead' if hours > 0 else 'behind'}"
+        url = f"http://127.0.0.1:{mcp_image.PORT}{mcp_image.PATH}"
+        gateway = {"enabled": True, "upstreamURL": url, "image": shifted_image.reference("sallyport-envoy", hours)}
+        scene.ground.server(namespace, server, replicas=1, gateway=gateway)
+        scene.ground.grant(namespace, server, server)
+        scene.ground.session(namespace, server, server)
+        end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(minutes=minutes)
+        scene.ground.session(namespace, server, f"{server}-ends", expiresAt=end.strftime("%Y-%m-%dT%H:%M:%SZ"))
+        scene.ground.settled(namespace, server)
+        with scene.cluster.reach(namespace, f"service/{server}", 80) as address:
+            ask = lambda session, server=server, address=address: call(address, f"/{server}/mcp", identity(session))[0]  # noqa: E731
+            until(lambda ask=ask, server=server: ask(server) == ALLOW, 30, "the first call")
+            until(lambda ask=ask, server=server, outcome=outcome: ask(f"{server}-ends") == outcome, 30, f"{hours:+} h: {outcome}")
+            assert scene.ground.patch(namespace, "mcpagentsessions", server, {"revoked": True})[0] == 200
+            scene.ground.proven(namespace, "mcpagentsessions", server)
+            assert ask(server) == "session_revoked"
+    deployment = f"/apis/apps/v1/namespaces/{SYSTEM}/deployments/sallyport-operator"
+    right = scene.cluster.get(deployment)["spec"]["template"]["spec"]["containers"][0]["image"]
+    before = secrets_of(scene)
+    with scene.changing():
+        for image in [shifted_image.reference("sallyport", 1), right]:
+            scene.cluster.kubectl("set", "image", "--namespace", SYSTEM, "deployment/sallyport-operator", f"operator={image}")
+            rolled_out(scene)
+            if image != right:
+                # What those make whose clock is ahead counts for all others already.
+                scene.cluster.kubectl("delete", "secret", "sallyport-ca", "--namespace", SYSTEM)
+                until(lambda: all(secrets_of(scene).get(name) not in (None, old) for name, old in before.items()), 60, "new certificates")
+    print("   ", scene.traffic.expect_right(began))
