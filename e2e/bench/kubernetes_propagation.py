@@ -24,7 +24,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from api_client import ApiClient, custom  # noqa: E402
 from cluster.control_plane import ControlPlane  # noqa: E402
 from harness import ROOT, free_port, until  # noqa: E402
-from parts import SALLYPORT, SYSTEM, Cores, Operator, find, install, percentiles  # noqa: E402
+from parts import SALLYPORT, SYSTEM, Cores, Operator, find, install, percentiles, settle  # noqa: E402
 from sidecars import HOST, Sidecars  # noqa: E402
 
 PROBES = ROOT / "target/release/examples/probes"
@@ -132,9 +132,11 @@ class Bench:
         self.start_ingest()
         self.start_upstream()
         addresses = [self.sidecars.start(number, *self.pod(number)) for number in range(self.args.proxies)]
-        # Envoy's own stream, and one of each of its two workers. Statuses are still being written: that goes on meanwhile.
+        # Envoy's own stream, and one of each of its two workers.
         streams = lambda: self.operator.metric("sallyport_operator_streams")  # noqa: E731
         until(lambda: streams() >= 3 * self.args.proxies, 300, "a stream of every worker")
+        # The first statuses of all objects are written once; what is measured is a cluster that has them.
+        settle(self.operator, 600)
         print(f"{self.args.proxies} Envoys with {streams():.0f} streams; {self.operator.memory()}", flush=True)
         self.probes = Probes(addresses, self.args.interval, self.args.rate)
         self.parts.append(self.probes)
@@ -215,7 +217,7 @@ def main():
     parser.add_argument("--proxies", type=int, default=20)
     parser.add_argument("--sessions", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=200, help="revocations, and as many new sessions")
-    parser.add_argument("--interval", type=int, default=5, help="milliseconds between two calls that measure, at each connection")
+    parser.add_argument("--interval", type=int, default=10, help="milliseconds between two calls that measure, at each connection")
     parser.add_argument("--rate", type=int, default=5, help="calls per second and connection meanwhile; there are two to each proxy")
     bench = Bench(parser.parse_args())
     try:
