@@ -15,6 +15,10 @@ use std::time::Duration;
 
 use clap::Parser;
 
+/// It gives memory back, and keeps an account by caller for who asks for profiles.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Work in the background may take so long to come to its end.
 const LEAVE: Duration = Duration::from_secs(2);
 

@@ -4,6 +4,7 @@
 #[path = "common/filter.rs"]
 mod filter;
 
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,9 @@ use sallyport_runtime::{tls, tokens};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const SERVER: &str = "apiVersion: mcpruntime.org/v1alpha1\nkind: MCPServer\nmetadata: {name: pay, namespace: ns}\nspec:\n  image: i\n  gateway: {enabled: true}\n";
 
@@ -227,30 +231,36 @@ async fn a_bad_file_is_told_and_a_removed_session_is_withdrawn() {
 #[tokio::test(flavor = "multi_thread")]
 async fn profiles_are_offered_where_they_are_asked_for_one_at_a_time() {
     let answer = async |control_plane: &ControlPlane, path: &str| {
-        let answer =
-            reqwest::get(format!("http://{}/debug/pprof/{path}", control_plane.admin)).await.unwrap();
-        (answer.status().as_u16(), answer.text().await.unwrap())
+        let answer = reqwest::get(format!("http://{}/debug/{path}", control_plane.admin)).await.unwrap();
+        (answer.status().as_u16(), answer.bytes().await.unwrap())
     };
     let without = ControlPlane::start().await;
-    for path in ["profile?seconds=1", "heap"] {
+    for path in ["pprof/profile?seconds=1", "pprof/heap", "memory"] {
         assert_eq!(answer(&without, path).await.0, 404, "{path}");
     }
     let with = ControlPlane::start_with(&["--profiling"]).await;
-    for wrong in ["profile?seconds=0", "profile?seconds=61", "profile?seconds=x"] {
-        assert_eq!(answer(&with, wrong).await.0, 400, "{wrong}");
+    for wrong in ["0", "61", "x"] {
+        assert_eq!(answer(&with, &format!("pprof/profile?seconds={wrong}")).await.0, 400, "{wrong}");
     }
-    let both = tokio::join!(answer(&with, "profile?seconds=1"), answer(&with, "profile?seconds=1"));
+    let cpu = "pprof/profile?seconds=1";
+    let both = tokio::join!(answer(&with, cpu), answer(&with, cpu));
     let mut statuses = [both.0.0, both.1.0];
     statuses.sort_unstable();
     assert_eq!(statuses, [200, 409], "{both:?}");
-    assert_eq!(answer(&with, "profile?seconds=1").await.0, 200, "the turn is given back");
-    let heap: Value = serde_json::from_str(&answer(&with, "heap").await.1).unwrap();
+    assert_eq!(answer(&with, cpu).await.0, 200, "the turn is given back");
+    let held = vec![1_u8; 64 << 20];
+    let (status, heap) = answer(&with, "pprof/heap").await;
+    let mut profile = Vec::new();
+    flate2::read::GzDecoder::new(&*heap).read_to_end(&mut profile).unwrap();
+    let names_us = String::from_utf8_lossy(&profile).contains("control_plane");
+    assert!(status == 200 && names_us, "{status}: {} bytes, {} held", profile.len(), held.len());
+    let memory: Value = serde_json::from_slice(&answer(&with, "memory").await.1).unwrap();
     assert_eq!(
-        (&heap["objects"]["MCPServer"], &heap["objects"]["MCPAgentSession"]),
+        (&memory["objects"]["MCPServer"], &memory["objects"]["MCPAgentSession"]),
         (&1.into(), &1.into()),
-        "{heap}"
+        "{memory}"
     );
-    assert!(heap["residentBytes"]["anonymous"].as_u64().unwrap() > 0, "{heap}");
-    let session = &heap["resources"]["type.googleapis.com/sallyport.policy.v1.Session"];
-    assert!(session["count"] == 1 && session["bytes"].as_u64().unwrap() > 0, "{heap}");
+    assert!(memory["residentBytes"]["anonymous"].as_u64().unwrap() > 0, "{memory}");
+    let session = &memory["resources"]["type.googleapis.com/sallyport.policy.v1.Session"];
+    assert!(session["count"] == 1 && session["bytes"].as_u64().unwrap() > 0, "{memory}");
 }
