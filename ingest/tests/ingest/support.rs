@@ -42,6 +42,10 @@ impl Server {
         Self::run(folder, &[]).await
     }
 
+    pub(crate) async fn start_with_flags(flags: &[&str]) -> Self {
+        Self::run(Self::prepare(&[]), flags).await
+    }
+
     pub(crate) async fn start_with(more: More) -> Self {
         Self::start_with_proxies(&[], more).await
     }
