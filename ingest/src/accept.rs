@@ -1,7 +1,7 @@
 //! Takes batches: checks them against their chain, makes them durable in the spool, tells how far the chain is.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use prost::Message;
 use sallyport_audit_proto::chain::{self, Head};
@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, watch};
 use tracing::Instrument;
 
 use crate::check::{Checked, Defect, check};
+use crate::clock::{now, steady};
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::spooled::Spooled;
@@ -123,8 +124,10 @@ impl Acceptor {
     /// chain's head says is never behind the spool.
     pub(crate) async fn accept(&self, batch: Batch) -> Result<Accepted, Refusal> {
         let bytes = u32::try_from(batch.events.bytes()).unwrap_or(u32::MAX);
-        let room =
-            Arc::clone(&self.in_flight).try_acquire_many_owned(bytes).map_err(|_| self.refuse_busy())?;
+        let Ok(room) = Arc::clone(&self.in_flight).try_acquire_many_owned(bytes) else {
+            self.ledger.spoke(&batch.chain, steady()).await;
+            return Err(self.refuse_busy());
+        };
         let acceptor = self.clone();
         let work = async move {
             let _room = room;
@@ -140,14 +143,17 @@ impl Acceptor {
 
     async fn take(&self, batch: Batch) -> Result<Accepted, Refusal> {
         // Nothing is told before the spool is known to hold what was found in it.
-        if let Health::Failing(_) = &*self.health.borrow() {
+        let is_failing = matches!(&*self.health.borrow(), Health::Failing(_));
+        if is_failing {
             self.metrics.failed.inc();
+            self.ledger.spoke(&batch.chain, steady()).await;
             return Err(Refusal::Unwritable);
         }
         let nanos = now();
         let Batch { caller, chain, events, last_seq } = batch;
-        let entry = self.ledger.entry(&chain, nanos).await;
+        let entry = self.ledger.entry(&chain, steady()).await;
         let mut standing = entry.lock().await;
+        standing.spoke(steady());
         let events = events.encode(&chain, standing.head);
         let checked = check(&chain, &caller, events, standing.head, nanos)
             .map_err(|defect| Refusal::Defect(Arc::new(defect)))?;
@@ -161,18 +167,18 @@ impl Acceptor {
             self.append(&record).await?;
             self.tell(&findings);
         }
-        standing.heard(new_head, count, announced, nanos);
+        standing.heard(new_head, count, announced, steady());
         self.metrics.stored.inc_by(u64::try_from(stored).unwrap_or(u64::MAX));
         self.metrics.duplicates.inc_by(u64::from(accepted.duplicates));
         Ok(accepted)
     }
 
-    /// Writes down what was lost with chains that have ended, as far as that is not done yet.
+    /// Writes down what is missing of chains that have ended or fallen silent, as far as that is not done yet.
     pub(crate) async fn close_ended(&self) {
         let nanos = now();
-        for (chain, entry) in self.ledger.ended(nanos).await {
+        for (chain, entry, ending) in self.ledger.ended(steady()).await {
             let mut standing = entry.lock().await;
-            let Some(lost) = standing.lost(&chain, nanos) else { continue };
+            let Some(lost) = standing.lost(&chain, ending, nanos) else { continue };
             if let Some(finding) = lost {
                 let head = standing.head.unwrap_or(Head { seq: 0, hash: [0; 32] });
                 let (findings, duplicates) = (vec![finding], 0);
@@ -218,17 +224,10 @@ impl Acceptor {
             match *kind {
                 "audit.broken" => drop(self.metrics.broken.inc()),
                 "audit.fork" => drop(self.metrics.forked.inc()),
-                "audit.lost" => drop(self.metrics.cut_off.inc()),
+                "audit.lost" | "audit.silent" => drop(self.metrics.cut_off.inc()),
                 _ => {}
             }
             self.metrics.missing.inc_by(finding.missing());
         }
     }
-}
-
-/// Nanoseconds since 1970.
-pub(crate) fn now() -> u64 {
-    let since =
-        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |duration| duration.as_nanos());
-    u64::try_from(since).unwrap_or(u64::MAX)
 }

@@ -8,6 +8,7 @@ use sallyport_ingest_spool::Spool;
 use serde_json::{Value, json};
 
 use crate::accept::Acceptor;
+use crate::clock::shown;
 use crate::metrics::Metrics;
 
 /// What it is told from.
@@ -35,7 +36,7 @@ async fn handle(State(chains): State<Chains>) -> Json<Value> {
         waiting = waiting.saturating_add(in_ring);
         told.push(json!({
             "proxy": name.proxy, "worker": name.worker, "epoch": name.epoch.to_string(), "seq": seq,
-            "events": standing.count, "in_ring": in_ring, "heard_unix_nanos": standing.last_heard().to_string(),
+            "events": standing.count, "in_ring": in_ring, "heard_unix_nanos": shown(standing.last_heard()).to_string(),
             "end": match standing.end() { End::Open => "open", End::Complete => "complete", End::CutOff => "cut_off" },
         }));
     }

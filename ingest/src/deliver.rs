@@ -8,7 +8,7 @@ use sallyport_event_stream::stored_checkpoint;
 use sallyport_ingest_spool::{Chunk, Reader};
 use tokio_util::sync::CancellationToken;
 
-use crate::accept::now;
+use crate::clock::now;
 use crate::metrics::Metrics;
 use crate::spooled::Spooled;
 

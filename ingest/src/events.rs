@@ -13,7 +13,8 @@ use sallyport_event_store::ChainName;
 use sallyport_runtime::identity::{AuthError, Authenticate, Identity};
 use serde_json::json;
 
-use crate::accept::{Acceptor, Batch, Events, Refusal, now};
+use crate::accept::{Acceptor, Batch, Events, Refusal};
+use crate::clock::now;
 use crate::envelope::{EnvelopeError, read};
 use crate::metrics::Metrics;
 

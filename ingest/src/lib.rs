@@ -12,6 +12,7 @@ mod accept;
 mod args;
 mod chains;
 mod check;
+mod clock;
 mod deliver;
 mod envelope;
 mod events;

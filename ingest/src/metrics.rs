@@ -9,7 +9,7 @@ use prometheus_client::registry::Registry;
 use sallyport_event_stream::Observed;
 use sallyport_ingest_spool::{Health, Spool};
 
-use crate::accept::now;
+use crate::clock::now;
 
 /// Counters and gauges.
 #[derive(Clone, Debug, Default)]

@@ -22,9 +22,10 @@ use tonic::transport::Server;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use crate::accept::{Acceptor, now};
+use crate::accept::Acceptor;
 use crate::args::{Args, KafkaArgs};
 use crate::chains::Chains;
+use crate::clock::now;
 use crate::deliver::Delivery;
 use crate::events::Sources;
 use crate::ledger::Ledger;

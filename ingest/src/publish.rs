@@ -22,7 +22,7 @@ use sallyport_event_stream::{
 use sallyport_ingest_spool::{Chunk, Reader};
 use tokio_util::sync::CancellationToken;
 
-use crate::accept::now;
+use crate::clock::now;
 use crate::metrics::Metrics;
 use crate::spooled::Spooled;
 

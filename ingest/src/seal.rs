@@ -15,7 +15,8 @@ use sallyport_runtime::files::write_whole;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::accept::{Acceptor, now};
+use crate::accept::Acceptor;
+use crate::clock::now;
 use crate::ledger::chain_id;
 use crate::metrics::Metrics;
 

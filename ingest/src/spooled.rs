@@ -50,6 +50,13 @@ struct SpooledFinding {
     to: u64,
 }
 
+impl SpooledFinding {
+    /// None: a later version wrote it.
+    fn event_type(&self) -> Option<&'static str> {
+        Finding::TYPES.get(usize::try_from(self.kind).ok()?.checked_sub(1)?).copied()
+    }
+}
+
 impl Spooled {
     /// A checkpoint that was made at `nanos`.
     pub(crate) fn checkpoint(checkpoint: Vec<u8>, nanos: u64) -> Self {
@@ -88,11 +95,17 @@ impl Spooled {
         Head { seq: self.head_seq, hash: self.head_hash.as_slice().try_into().unwrap_or_default() }
     }
 
+    /// Whether it says of the chain that it has ended, or is silent.
+    pub(crate) fn tells_end(&self) -> bool {
+        let is_end = |finding: &SpooledFinding| finding.event_type().is_some_and(Finding::is_end);
+        self.findings.iter().any(is_end)
+    }
+
     /// What the store takes.
     pub(crate) fn into_stored(self) -> Result<(Vec<StoredEvent>, Vec<Finding>), prost::DecodeError> {
         let chain = self.chain();
         let findings = self.findings.iter().filter_map(|finding| {
-            let event_type = *Finding::TYPES.get(usize::try_from(finding.kind).ok()?.checked_sub(1)?)?;
+            let event_type = finding.event_type()?;
             let (from, to, nanos) = (finding.from, finding.to, self.nanos);
             Some(Finding { chain: chain.clone(), event_type, from, to, nanos })
         });

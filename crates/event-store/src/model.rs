@@ -57,7 +57,9 @@ pub struct Finding {
     /// - `audit.broken`: an event does not name its predecessor;
     /// - `audit.fork`: another event came for a place that is taken; it is not stored;
     /// - `audit.lost`: the chain ended, and its proxy had made events that did not arrive: at least those from `from` to
-    ///   `to`, which may be none (`to` is before `from`); how many more is not known.
+    ///   `to`, which may be none (`to` is before `from`); how many more is not known;
+    /// - `audit.silent`: nothing is heard of the proxy, which had announced events that did not arrive. They may still come:
+    ///   then the chain has them.
     pub event_type: &'static str,
     /// First sequence concerned.
     pub from: u64,
@@ -69,8 +71,8 @@ pub struct Finding {
 
 impl Finding {
     /// Every type; a spool numbers them by their place here, so new ones go to the end.
-    pub const TYPES: [&'static str; 5] =
-        ["audit.gap", "audit.dropped", "audit.broken", "audit.fork", "audit.lost"];
+    pub const TYPES: [&'static str; 6] =
+        ["audit.gap", "audit.dropped", "audit.broken", "audit.fork", "audit.lost", "audit.silent"];
 
     /// How many events are missing, as far as it is known.
     pub fn missing(&self) -> u64 {
@@ -87,12 +89,18 @@ impl Finding {
             "audit.broken" => "predecessor_altered",
             "audit.fork" => "two_events_at_one_place",
             "audit.lost" => "proxy_ended",
+            "audit.silent" => "proxy_silent",
             _ => "unknown",
         }
     }
 
     /// Whether it was found as the event `to` arrived, so that a store which has that event has the finding too.
     pub(crate) fn is_about_arrival(&self) -> bool {
-        !matches!(self.event_type, "audit.fork" | "audit.lost")
+        self.event_type != "audit.fork" && !Self::is_end(self.event_type)
+    }
+
+    /// Whether a finding of this type says that its chain has ended, or seems to have.
+    pub fn is_end(event_type: &str) -> bool {
+        matches!(event_type, "audit.lost" | "audit.silent")
     }
 }

@@ -101,6 +101,36 @@ async fn what_a_dead_proxy_had_given_out_is_counted_within_ten_seconds_of_its_re
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_proxy_that_does_not_return_still_owes_is_told_within_ten_seconds_and_taken_back_when_it_comes()
+ {
+    let server = Server::start_with(sealing).await;
+    let mut client = server.client().await;
+    let told = EmitRequest { last_seq: 25, ..batch_of("edge", 1, 5, 1, 20) };
+    client.emit(with_token(told, TOKEN)).await.unwrap();
+    let began = Instant::now();
+    let silent = Filter { event_type: Some("audit.silent".into()), ..Filter::default() };
+    server.until(async || server.stored(silent.clone()).await.len() == 1).await;
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    let payload = &server.stored(silent.clone()).await[0]["payload"];
+    assert_eq!((&payload["missing"], &payload["reason"]), (&json!(5), &json!("proxy_silent")));
+    assert_eq!((&payload["chain"]["from"], &payload["chain"]["to"]), (&json!(21), &json!(25)));
+    // Also the proof counts them, and a start after it does not tell it again.
+    let server = server.restart_with(sealing).await;
+    let report = verify(&server).await;
+    assert!(report.is_intact(), "{report:#?}");
+    assert_eq!((report.events, report.missing), (20, 5));
+    // It was the network.
+    let late = batch_of("edge", 1, 5, 18, 25);
+    let answer = server.client().await.emit(with_token(late, TOKEN)).await.unwrap().into_inner();
+    assert_eq!((answer.durable_seq, answer.duplicates), (25, 3));
+    let server = server.restart_with(sealing).await;
+    let report = verify(&server).await;
+    assert!(report.is_intact(), "{report:#?}");
+    assert_eq!((report.events, report.missing), (25, 0));
+    assert_eq!(server.stored(silent).await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_proxy_that_tells_two_stories_is_recorded() {
     let server = Server::start_with(sealing).await;
     let mut client = server.client().await;
