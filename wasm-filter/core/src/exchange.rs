@@ -25,8 +25,8 @@ pub(crate) struct Outcome {
     pub(crate) status: u32,
     /// Bytes of the answer's body.
     pub(crate) bytes_out: u64,
-    /// When, in nanoseconds since 1970.
-    pub(crate) nanos: u64,
+    /// When, by the clock that never goes back, in nanoseconds.
+    pub(crate) moment: u64,
 }
 
 /// How far the record of the exchange has come.
@@ -50,7 +50,8 @@ pub(crate) struct Exchange {
 }
 
 impl Exchange {
-    /// Its verdict was recorded in `event`, under `id`; `forwarded`: the request went on to the upstream.
+    /// Its verdict was recorded in `event`, under `id`, when the clock that never goes back was at `began`; `forwarded`: the
+    /// request went on to the upstream.
     pub(crate) fn new(event: Vec<u8>, began: u64, forwarded: bool, id: [u8; 16]) -> Self {
         Self { event, began, told: Told::Nothing, forwarded, cut: false, id }
     }
@@ -78,9 +79,9 @@ impl Exchange {
         self.cut = true;
     }
 
-    /// The event of the verdict, if it is time to tell it.
-    pub(crate) fn decision(&self, nanos: u64) -> Option<Vec<u8>> {
-        let due = self.told == Told::Nothing && nanos.saturating_sub(self.began) >= TELL_AFTER_NANOS;
+    /// The event of the verdict, if it is time to tell it at `moment`.
+    pub(crate) fn decision(&self, moment: u64) -> Option<Vec<u8>> {
+        let due = self.told == Told::Nothing && moment.saturating_sub(self.began) >= TELL_AFTER_NANOS;
         due.then(|| {
             let mut event = self.event.clone();
             EventWriter::new(&mut event)
@@ -114,7 +115,7 @@ impl Exchange {
             .bytes(writer::EVENT_ID, &id)
             .u64(writer::DECISION_SEQ, decision)
             .u64(writer::STATUS, u64::from(outcome.status))
-            .u64(writer::LATENCY_MICROS, outcome.nanos.saturating_sub(self.began) / 1000)
+            .u64(writer::LATENCY_MICROS, outcome.moment.saturating_sub(self.began) / 1000)
             .u64(writer::BYTES_OUT, outcome.bytes_out)
             .bool(writer::CUT, self.cut);
         event

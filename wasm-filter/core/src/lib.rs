@@ -22,6 +22,7 @@
 extern crate alloc;
 
 pub mod answer;
+mod clock;
 pub mod counters;
 mod digest;
 mod exchange;

@@ -10,6 +10,7 @@ use sallyport_policy::{AuditOverload, AuthMode, Reason, Store};
 use sallyport_policy_proto::resource::{DELTA_METHOD, DELTA_SERVICE};
 
 use crate::answer;
+use crate::clock::Steady;
 use crate::counters::Counters;
 use crate::exchange::{Exchange, Outcome};
 use crate::host::{Host, Level, Method};
@@ -49,6 +50,7 @@ pub enum Flow {
 pub struct Worker {
     /// When this worker began, in nanoseconds since 1970: the epoch of its chain.
     born: u64,
+    steady: Steady,
     settings: Settings,
     store: Store,
     sync: Sync,
@@ -78,6 +80,7 @@ impl Worker {
     pub fn new(nanos: u64) -> Self {
         Self {
             born: nanos,
+            steady: Steady::default(),
             settings: Settings::default(),
             store: Store::new(),
             sync: Sync::default(),
@@ -135,6 +138,7 @@ impl Worker {
         }
         self.prepare_chain(host);
         let nanos = host.now_nanos();
+        let moment = self.steady.at(nanos);
         let route = if self.store.has_single_server() { String::new() } else { host.route() };
         let input = judge::Input {
             headers: Pairs::new(&headers),
@@ -171,7 +175,7 @@ impl Worker {
         }
         let event = record(&judgement, &self.settings, &mut self.scratch, nanos, body_size);
         let answer = answer::to(&judgement, &id);
-        self.open(exchange, Exchange::new(event, nanos, answer.is_none(), id));
+        self.open(exchange, Exchange::new(event, moment, answer.is_none(), id));
         match answer {
             None => Flow::Forward,
             Some(answer) => {
@@ -193,7 +197,8 @@ impl Worker {
         let id = self.event_id(nanos);
         self.counters.verdict(None, judgement.class, false, judgement.reason());
         let event = record(&judgement, &self.settings, &mut self.scratch, nanos, 0);
-        self.open(exchange, Exchange::new(event, nanos, false, id));
+        let moment = self.steady.at(nanos);
+        self.open(exchange, Exchange::new(event, moment, false, id));
         if let Some(Err(fault)) = answer::to(&judgement, &id).map(|answer| host.answer(&answer)) {
             host.log(Level::Warn, &format!("refusal could not be answered: {fault}"));
         }
@@ -202,20 +207,21 @@ impl Worker {
     /// An exchange has ended.
     pub fn on_log(&mut self, exchange: u32, host: &impl Host) {
         let nanos = host.now_nanos();
-        let outcome = Outcome { status: host.response_code(), bytes_out: host.response_bytes(), nanos };
+        let moment = self.steady.at(nanos);
+        let outcome = Outcome { status: host.response_code(), bytes_out: host.response_bytes(), moment };
         match self.exchanges.remove(&exchange) {
             Some(open) => {
                 self.promised = self.promised.saturating_sub(open.promised());
                 // What went on was promised room; what was refused takes only what is left beside such promises.
                 let beside = if open.was_forwarded() { 0 } else { self.promised };
-                self.enqueue(open.finish(&outcome), beside, nanos, host);
+                self.enqueue(open.finish(&outcome), beside, moment, host);
             }
-            None => self.log_unjudged(&outcome, host),
+            None => self.log_unjudged(&outcome, nanos, host),
         }
     }
 
     /// A request that ended before it was whole: nothing was judged, nothing forwarded; the record says so.
-    fn log_unjudged(&mut self, outcome: &Outcome, host: &impl Host) {
+    fn log_unjudged(&mut self, outcome: &Outcome, nanos: u64, host: &impl Host) {
         let Ok(headers) = host.request_headers() else {
             return;
         };
@@ -223,13 +229,13 @@ impl Worker {
             return;
         }
         self.prepare_chain(host);
-        let id = self.event_id(outcome.nanos);
+        let id = self.event_id(nanos);
         let fault = if outcome.status == 413 { Fault::BodyTooLarge } else { Fault::Incomplete };
         let judgement = judge::unjudged(Pairs::new(&headers), fault);
         self.counters.verdict(None, judgement.class, false, judgement.reason());
-        let event = record(&judgement, &self.settings, &mut self.scratch, outcome.nanos, 0);
-        let event = Exchange::new(event, outcome.nanos, false, id).finish(outcome);
-        self.enqueue(event, self.promised, outcome.nanos, host);
+        let event = record(&judgement, &self.settings, &mut self.scratch, nanos, 0);
+        let event = Exchange::new(event, outcome.moment, false, id).finish(outcome);
+        self.enqueue(event, self.promised, outcome.moment, host);
     }
 
     /// The periodic event; only the newest root context's counts.
@@ -238,20 +244,21 @@ impl Worker {
             return;
         }
         let nanos = host.now_nanos();
-        self.connect(nanos, host);
+        let moment = self.steady.at(nanos);
+        self.connect(moment, host);
         self.prepare_chain(host);
-        self.tell_open_decisions(nanos, host);
-        if self.call.is_some_and(|(_, since)| nanos.saturating_sub(since) > LOST_NANOS) {
+        self.tell_open_decisions(moment, host);
+        if self.call.is_some_and(|(_, since)| moment.saturating_sub(since) > LOST_NANOS) {
             self.call = None;
-            self.requeue(nanos);
+            self.requeue(moment);
         }
-        self.send_events(nanos, true, host);
+        self.send_events(moment, true, host);
         self.share_uses(seconds(nanos), host);
         self.counters.flush(host);
         self.set_gauges(host);
-        if self.dirty || nanos.saturating_sub(self.reviewed) >= REVIEW_NANOS {
+        if self.dirty || moment.saturating_sub(self.reviewed) >= REVIEW_NANOS {
             self.dirty = false;
-            self.reviewed = nanos;
+            self.reviewed = moment;
             self.cut_open(seconds(nanos), host);
         }
     }
@@ -295,14 +302,14 @@ impl Worker {
         }
         if reply.is_none_or(|reply| host.send(stream, &reply).is_err()) {
             host.close_stream(self.stream_owner, stream);
-            self.sync.closed(nanos);
+            self.sync.closed(self.steady.at(nanos));
         }
     }
 
     /// The stream to the control plane has ended.
     pub fn on_stream_closed(&mut self, stream: u32, host: &impl Host) {
         if self.sync.stream() == Some(stream) {
-            self.sync.closed(host.now_nanos());
+            self.sync.closed(self.steady.at(host.now_nanos()));
         }
     }
 
@@ -312,17 +319,17 @@ impl Worker {
             return;
         }
         self.call = None;
-        let nanos = host.now_nanos();
+        let moment = self.steady.at(host.now_nanos());
         if ok {
             if let Some(ring) = &mut self.ring {
                 let count = ring.acknowledged();
                 self.counters
                     .add("sallyport_audit_events_acknowledged", u64::try_from(count).unwrap_or(u64::MAX));
             }
-            self.send_events(nanos, false, host);
+            self.send_events(moment, false, host);
         } else {
             self.counters.add("sallyport_audit_batches_failed", 1);
-            self.requeue(nanos);
+            self.requeue(moment);
         }
     }
 
@@ -370,40 +377,40 @@ impl Worker {
         self.exchanges.insert(id, exchange);
     }
 
-    fn enqueue(&mut self, event: Vec<u8>, promised: usize, nanos: u64, host: &impl Host) {
+    fn enqueue(&mut self, event: Vec<u8>, promised: usize, moment: u64, host: &impl Host) {
         let Some(ring) = self.ring.as_mut() else {
             return;
         };
         if ring.push(event, promised).is_none() {
             self.counters.add("sallyport_audit_events_dropped", 1);
         }
-        self.send_events(nanos, false, host);
+        self.send_events(moment, false, host);
     }
 
-    fn send_events(&mut self, nanos: u64, at_tick: bool, host: &impl Host) {
-        let Some(ring) = self.ring.as_mut().filter(|ring| ring.wants_to_send(nanos, at_tick)) else {
+    fn send_events(&mut self, moment: u64, at_tick: bool, host: &impl Host) {
+        let Some(ring) = self.ring.as_mut().filter(|ring| ring.wants_to_send(moment, at_tick)) else {
             return;
         };
-        let batch = ring.batch(nanos);
+        let batch = ring.batch(moment);
         let method =
             Method { cluster: &self.settings.audit_cluster, service: AUDIT_SERVICE, method: AUDIT_METHOD };
         match host.call(method, &batch) {
-            Ok(token) => self.call = Some((token, nanos)),
+            Ok(token) => self.call = Some((token, moment)),
             Err(_) => {
                 self.counters.add("sallyport_audit_batches_failed", 1);
-                self.requeue(nanos);
+                self.requeue(moment);
             }
         }
     }
 
-    fn requeue(&mut self, nanos: u64) {
+    fn requeue(&mut self, moment: u64) {
         if let Some(ring) = &mut self.ring {
-            ring.failed(nanos);
+            ring.failed(moment);
         }
     }
 
-    fn connect(&mut self, nanos: u64, host: &impl Host) {
-        if self.settings.xds_cluster.is_empty() || !self.sync.wants_stream(nanos) {
+    fn connect(&mut self, moment: u64, host: &impl Host) {
+        if self.settings.xds_cluster.is_empty() || !self.sync.wants_stream(moment) {
             return;
         }
         let number = self.number(host);
@@ -411,7 +418,7 @@ impl Worker {
         let method =
             Method { cluster: &self.settings.xds_cluster, service: DELTA_SERVICE, method: DELTA_METHOD };
         let Ok(stream) = host.open_stream(method) else {
-            self.sync.closed(nanos);
+            self.sync.closed(moment);
             return;
         };
         self.stream_owner = self.active;
@@ -422,18 +429,18 @@ impl Worker {
             .all(|message| host.send(stream, message).is_ok());
         if !sent {
             host.close_stream(self.stream_owner, stream);
-            self.sync.closed(nanos);
+            self.sync.closed(moment);
         }
     }
 
     /// A verdict whose exchange goes on is told now; its outcome follows.
-    fn tell_open_decisions(&mut self, nanos: u64, host: &impl Host) {
+    fn tell_open_decisions(&mut self, moment: u64, host: &impl Host) {
         let Some(ring) = self.ring.as_mut() else {
             return;
         };
         let mut dropped = 0_u64;
         for open in self.exchanges.values_mut() {
-            if let Some(event) = open.decision(nanos) {
+            if let Some(event) = open.decision(moment) {
                 self.promised = self.promised.saturating_sub(open.promised());
                 let beside = if open.was_forwarded() { 0 } else { self.promised };
                 let seq = ring.push(event, beside);
@@ -444,7 +451,7 @@ impl Worker {
         if dropped > 0 {
             self.counters.add("sallyport_audit_events_dropped", dropped);
         }
-        self.send_events(nanos, false, host);
+        self.send_events(moment, false, host);
     }
 
     /// Ends every open exchange that would not be allowed any more.
@@ -461,7 +468,8 @@ impl Worker {
     }
 
     fn share_uses(&mut self, now: i64, host: &impl Host) {
-        if now.saturating_sub(self.uses_shared) < usage::SHARE_EVERY_SECONDS {
+        // Also where the clock was set back.
+        if (0..usage::SHARE_EVERY_SECONDS).contains(&now.saturating_sub(self.uses_shared)) {
             return;
         }
         let idle_timeouts =

@@ -69,6 +69,34 @@ fn a_worker_tells_what_it_has_given_out_with_each_batch_and_every_few_seconds_wi
 }
 
 #[test]
+fn a_clock_that_is_set_back_delays_neither_batches_nor_words() {
+    let mut proxy = Proxy::ready();
+    proxy.call_and_end(1, "sess").passed();
+    proxy.tick();
+    proxy.answered(false);
+    proxy.clock_is_set_back_by_an_hour();
+    proxy.tick();
+    assert_eq!(proxy.batches().len(), 1, "the pause is not over");
+    proxy.after_millis(50);
+    proxy.tick();
+    assert_eq!(proxy.batches().len(), 2, "sent again");
+    proxy.clock_is_set_back_by_an_hour();
+    proxy.tick();
+    for _ in 0..2 {
+        proxy.after_millis(15_001);
+        proxy.tick();
+    }
+    assert_eq!(proxy.batches().len(), 3, "the call that nobody answers is given up");
+    proxy.answered(true);
+    proxy.clock_is_set_back_by_an_hour();
+    proxy.tick();
+    let words = proxy.requests_to_ingest().len();
+    proxy.after_millis(4000);
+    proxy.tick();
+    assert_eq!(proxy.requests_to_ingest().len(), words + 1);
+}
+
+#[test]
 fn one_batch_is_in_flight_at_a_time() {
     let mut proxy = Proxy::ready();
     proxy.call_and_end(1, "sess").passed();

@@ -166,6 +166,10 @@ impl Proxy {
         self.host.nanos.set(self.host.nanos.get() + millis * MILLI);
     }
 
+    pub(crate) fn clock_is_set_back_by_an_hour(&self) {
+        self.host.nanos.set(self.host.nanos.get() - 3_600_000 * MILLI);
+    }
+
     /// The ingest answers at once where the worker only says that it has nothing to send.
     pub(crate) fn tick(&mut self) {
         let before = self.host.calls.borrow().len();

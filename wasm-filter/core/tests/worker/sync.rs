@@ -180,7 +180,7 @@ fn what_comes_on_a_stream_that_is_gone_changes_nothing() {
 }
 
 #[test]
-fn pauses_between_attempts_to_connect_grow() {
+fn pauses_between_attempts_to_connect_grow_and_wait_for_no_clock_that_is_set_back() {
     let mut proxy = Proxy::bare();
     proxy.configure(&config(&[server()]));
     proxy.fail(HostCall::OpenStream);
@@ -188,6 +188,8 @@ fn pauses_between_attempts_to_connect_grow() {
     proxy.after_millis(100);
     proxy.tick();
     proxy.host.mend();
+    proxy.clock_is_set_back_by_an_hour();
+    proxy.tick();
     proxy.after_millis(150);
     proxy.tick();
     assert!(proxy.host.streams.borrow().is_empty(), "the second pause is twice the first");
