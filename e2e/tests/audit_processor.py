@@ -12,6 +12,7 @@ import threading
 import time
 
 from clickhouse import READER, ClickHouse
+from clock import Clock
 from harness import SALLYPORT, Stack, ask, free_port, soak, test, until
 from kafka import Kafka
 from tests.audit_spool import Ingest
@@ -262,6 +263,28 @@ def clickhouse_may_be_down_slow_or_fail_before_within_and_after_a_batch(pipeline
         pipeline.clickhouse.behave()
         balances(pipeline, ingest, sent)
         until(processor.is_ready, what="the processor is ready again")
+
+
+@test
+def clocks_that_jump_by_an_hour_neither_lose_nor_double_an_event(pipeline):
+    with contextlib.closing(Clock()) as clock, contextlib.ExitStack() as parts:
+        with clock.over_what_starts():
+            ingest, processor = parts.enter_context(from_ingest_to_clickhouse(pipeline, "--batch-records=100"))
+        until(processor.is_ready, 30, "the processor is ready")
+        sent = []
+        for hours in (0, 1, -1, 0):
+            clock.set(hours)
+            sent += send(ingest, names(ingest, f"before-{len(sent)}", 200))
+            balances(pipeline, ingest, sent)
+            for part, end in ((ingest, ingest.kill), (processor, processor.end)):
+                end()
+                with clock.over_what_starts():
+                    part.start()
+            until(ingest.is_ready, what="the ingest is back")
+            sent += send(ingest, names(ingest, f"after-{len(sent)}", 200))
+        balances(pipeline, ingest, sent)
+        hours = pipeline.clickhouse.rows(f"SELECT uniq(toStartOfHour(time)) FROM mcp.events WHERE startsWith(tool_name, '{ingest.topic}/')")
+        assert int(hours[0][0]) >= 3, "the clocks did not jump"
 
 
 @test
