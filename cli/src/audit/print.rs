@@ -40,7 +40,10 @@ fn write(report: &Report, to: &mut String) -> std::fmt::Result {
         writeln!(to, "{} events are newer than the last checkpoint", report.not_sealed)?;
     }
     if report.removed > 0 {
-        writeln!(to, "{} events were removed for age or room, as the checkpoints say", report.removed)?;
+        let before =
+            report.removed_before_nanos.map_or(String::new(), |nanos| format!(" before {}", time(nanos)));
+        let removed = report.removed;
+        writeln!(to, "{removed} events were removed by retention{before}, as the checkpoints say")?;
     }
     section(to, "gaps", &report.gaps, |gap| {
         let at_least = if gap.reason == "proxy_ended" { "at least " } else { "" };

@@ -31,7 +31,8 @@ struct Witness {
 /// What the checkpoints so far say.
 #[derive(Debug, Default)]
 pub(crate) struct Book {
-    keys: Vec<PublicKey>,
+    /// None: every signature is believed.
+    keys: Option<Vec<PublicKey>>,
     witnesses: Vec<Witness>,
     /// The last one's number, and its hash if it was sound.
     previous: Option<(u64, Option<[u8; 32]>)>,
@@ -49,24 +50,60 @@ pub(crate) struct Book {
     heads: BTreeMap<ChainId, (SealedHead, [u8; 32])>,
     retired: BTreeMap<ChainId, SealedHead>,
     points: BTreeMap<ChainId, Vec<Point>>,
+    /// Up to where chains lost events to retention, as those say that were sealed after the events were read.
+    later: BTreeMap<ChainId, u64>,
+    /// Events that arrived by this time may have been removed for age, as the last of those says, in nanoseconds since 1970.
+    expired_later: u64,
 }
 
 impl Book {
     pub(crate) fn new(keys: Vec<PublicKey>) -> Self {
-        Self { keys, ..Self::default() }
+        Self { keys: Some(keys), ..Self::default() }
     }
 
     pub(crate) fn expect(&mut self, signed: &[u8]) -> Result<(), Malformed> {
-        let (checkpoint, hash) = Checkpoint::verify(signed, &self.keys)?;
+        let (checkpoint, hash) = self.read(signed)?;
         self.witnesses.push(Witness { sequence: checkpoint.sequence, hash, seen: false });
         Ok(())
     }
 
     /// Takes the next.
     pub(crate) fn add(&mut self, signed: &[u8], report: &mut Report) {
+        let Some((checkpoint, hash)) = self.next(signed, report) else { return };
+        (self.first_kept, self.nanos, self.retention) =
+            (checkpoint.first, checkpoint.nanos, checkpoint.retention);
+        report.last_checkpoint = Some(Sealing::new(checkpoint.sequence, checkpoint.nanos, &hash));
+        self.apply(checkpoint, report);
+    }
+
+    /// Takes the next, which was sealed while events were read: they are not held against it, but it tells what retention
+    /// removed meanwhile.
+    pub(crate) fn add_later(&mut self, signed: &[u8], report: &mut Report) {
+        let Some((checkpoint, _)) = self.next(signed, report) else { return };
+        self.expired_later = expired(checkpoint.nanos, checkpoint.retention);
+        for head in checkpoint.heads.into_iter().chain(checkpoint.retired) {
+            let floor = self.later.entry(head.chain).or_default();
+            *floor = (*floor).max(head.floor);
+        }
+    }
+
+    /// What retention may have removed of a chain while events were read: up to this sequence, and what arrived by this time.
+    pub(crate) fn removed_later(&self, chain: &ChainId) -> (u64, u64) {
+        (self.later.get(chain).copied().unwrap_or(0), self.expired_later)
+    }
+
+    fn read(&self, signed: &[u8]) -> Result<(Checkpoint, [u8; 32]), Malformed> {
+        match &self.keys {
+            Some(keys) => Checkpoint::verify(signed, keys),
+            None => Checkpoint::decode(signed),
+        }
+    }
+
+    /// Reads the next, and checks its place; none: it is not sound.
+    fn next(&mut self, signed: &[u8], report: &mut Report) -> Option<(Checkpoint, [u8; 32])> {
         report.checkpoints += 1;
         let expected = self.previous.map_or(1, |(sequence, _)| sequence + 1);
-        let (checkpoint, hash) = match Checkpoint::verify(signed, &self.keys) {
+        let (checkpoint, hash) = match self.read(signed) {
             Ok(sound) => sound,
             Err(malformed) => {
                 let said = Checkpoint::decode(signed).map_or(expected, |(checkpoint, _)| checkpoint.sequence);
@@ -74,7 +111,7 @@ impl Book {
                 self.first_given.get_or_insert(said);
                 self.previous = Some((expected, None));
                 self.is_complete = false;
-                return;
+                return None;
             }
         };
         let sequence = checkpoint.sequence;
@@ -86,10 +123,7 @@ impl Book {
             }
         }
         self.previous = Some((sequence, Some(hash)));
-        (self.first_kept, self.nanos, self.retention) =
-            (checkpoint.first, checkpoint.nanos, checkpoint.retention);
-        report.last_checkpoint = Some(Sealing::new(sequence, checkpoint.nanos, &hash));
-        self.apply(checkpoint, report);
+        Some((checkpoint, hash))
     }
 
     fn check_order(&mut self, checkpoint: &Checkpoint, report: &mut Report) {
@@ -186,10 +220,7 @@ impl Book {
 
     /// Events that arrived by this time, in nanoseconds since 1970, may have been removed for age.
     pub(crate) fn expired(&self) -> u64 {
-        if self.retention == 0 {
-            return 0;
-        }
-        self.nanos.saturating_add(SLACK).saturating_sub(self.retention)
+        expired(self.nanos, self.retention)
     }
 
     /// All chains that were ever sealed, with where they last stood.
@@ -206,6 +237,11 @@ impl Book {
     pub(crate) fn points(&self, chain: &ChainId) -> &[Point] {
         self.points.get(chain).map(Vec::as_slice).unwrap_or_default()
     }
+}
+
+/// By when events must have arrived to be removed for age at `nanos`; 0: none are.
+fn expired(nanos: u64, retention: u64) -> u64 {
+    if retention == 0 { 0 } else { nanos.saturating_add(SLACK).saturating_sub(retention) }
 }
 
 fn goes_back(old: &SealedHead, new: &SealedHead) -> bool {

@@ -135,8 +135,11 @@ pub struct Report {
     pub covers: Covers,
     /// Events that are newer than the last checkpoint: they follow their chain, and no signature holds them yet.
     pub not_sealed: u64,
-    /// Events that were removed for age or room, as the checkpoints say.
+    /// Events that retention removed, for age or room, as the checkpoints say.
     pub removed: u64,
+    /// All of them were there before this time, nanoseconds since 1970; none: nothing was removed.
+    #[serde(serialize_with = "optional_text")]
+    pub removed_before_nanos: Option<u64>,
     /// Missing events that never were in the store.
     pub gaps: Found<Gap>,
     /// Missing events that were.
@@ -159,6 +162,14 @@ impl Report {
         let Self { truncations, alterations, checkpoint_faults, unexplained, export_faults, .. } = self;
         let found = truncations.total + alterations.total + checkpoint_faults.total + unexplained;
         found == 0 && export_faults.is_empty()
+    }
+
+    /// Retention removed so many that were there before `nanos`.
+    pub(crate) fn removed(&mut self, count: u64, nanos: u64) {
+        if count > 0 {
+            self.removed = self.removed.saturating_add(count);
+            self.removed_before_nanos = self.removed_before_nanos.max(Some(nanos));
+        }
     }
 
     pub(crate) fn gap(&mut self, gap: Gap) {
