@@ -3,11 +3,13 @@
 import json
 import pathlib
 import shutil
+import ssl
 import subprocess
 import tempfile
 import urllib.error
 import urllib.request
 
+from cluster.certificates import Authority
 from harness import ROOT
 
 PYTHON = ROOT / ".cache/tools/clickhouse/bin/python"
@@ -15,14 +17,20 @@ WRITER, READER = ("writer", "of events"), ("reader", "of events, too")
 
 
 class ClickHouse:
-    """A server with a user who writes and one who only reads; `url` is where it listens."""
+    """A server with a user who writes and one who only reads; `url` is where it listens. With `tls`, over TLS with a certificate of
+    the authority `authority`, a file."""
 
-    def __init__(self):
+    def __init__(self, tls=False):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="sallyport-clickhouse-"))
         users = {WRITER[0]: {"password": WRITER[1], "readonly": False}, READER[0]: {"password": READER[1], "readonly": True}}
         (self.folder / "users.json").write_text(json.dumps(users))
         for name, password in (WRITER, READER):
             (self.folder / f"{name}.password").write_text(f"{password}\n")
+        self.authority = self.context = None
+        if tls:
+            Authority(self.folder, "clickhouse").issue_local("tls")
+            self.authority = self.folder / "ca.crt"
+            self.context = ssl.create_default_context(cafile=self.authority)
         if not PYTHON.exists():
             raise RuntimeError("ClickHouse's engine is missing; run scripts/setup.sh")
         command = [PYTHON, ROOT / "e2e/fixtures/clickhouse_server.py", "0", self.folder]
@@ -31,18 +39,19 @@ class ClickHouse:
         line = self.process.stdout.readline()
         if not line.startswith("listening on "):
             raise RuntimeError(f"ClickHouse does not start:\n{(self.folder / 'log').read_text()[-3000:]}")
-        self.url = f"http://127.0.0.1:{line.split()[-1]}"
+        self.url = f"http{'s' if tls else ''}://127.0.0.1:{line.split()[-1]}"
 
-    def flags(self, user=WRITER):
-        """What a process needs to reach it as a user."""
+    def flags(self, user=WRITER, authority=None):
+        """What a process needs to reach it as a user, by its own authority unless another is given."""
         password = self.folder / f"{user[0]}.password"
-        return [f"--clickhouse={self.url}", f"--clickhouse-user={user[0]}", f"--clickhouse-password-file={password}"]
+        flags = [f"--clickhouse={self.url}", f"--clickhouse-user={user[0]}", f"--clickhouse-password-file={password}"]
+        return flags + ([f"--clickhouse-ca={authority or self.authority}"] if self.authority else [])
 
     def post(self, path, body, user=WRITER):
         headers = {"x-clickhouse-user": user[0], "x-clickhouse-key": user[1]}
         request = urllib.request.Request(self.url + path, body.encode(), headers)
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
+            with urllib.request.urlopen(request, timeout=60, context=self.context) as answer:
                 return answer.read().decode()
         except urllib.error.HTTPError as error:
             raise RuntimeError(error.read().decode()) from None

@@ -1,4 +1,4 @@
-"""The certificates of a cluster: one authority, and what it signs. Elliptic keys, since they are made in no time."""
+"""Certificates: one authority, and what it signs. Elliptic keys, since they are made in no time."""
 
 import base64
 import subprocess
@@ -10,16 +10,20 @@ DAYS = "365"
 class Authority:
     """A certificate authority whose files stand in `folder`: `ca.crt`, `ca.key`, and `NAME.crt` and `NAME.key` of each."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, name="kubernetes"):
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        self.make("ca", "/CN=kubernetes", ["basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign,cRLSign"])
+        self.make("ca", f"/CN={name}", ["basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign,cRLSign"])
 
     def issue(self, name, subject, usage, alternatives=()):
         extensions = ["basicConstraints=CA:FALSE", "keyUsage=digitalSignature", f"extendedKeyUsage={usage}"]
         if alternatives:
             extensions.append("subjectAltName=" + ",".join(alternatives))
         self.make(name, subject, extensions, ["-CA", self.folder / "ca.crt", "-CAkey", self.folder / "ca.key"])
+
+    def issue_local(self, name):
+        """A server's certificate for this machine."""
+        self.issue(name, "/CN=localhost", "serverAuth", ["IP:127.0.0.1", "DNS:localhost"])
 
     def make(self, name, subject, extensions, signer=()):
         key, certificate = self.folder / f"{name}.key", self.folder / f"{name}.crt"

@@ -11,8 +11,9 @@ import tempfile
 import threading
 import time
 
-from clickhouse import READER, ClickHouse
+from clickhouse import READER, WRITER, ClickHouse
 from clock import Clock
+from cluster.certificates import Authority
 from harness import SALLYPORT, Stack, ask, free_port, soak, test, until
 from kafka import Kafka
 from tests.audit_spool import Ingest
@@ -50,13 +51,13 @@ def start():
 class Processor:
     """`sallyport processor`, which may be killed and started again."""
 
-    def __init__(self, pipeline, topic, *options):
+    def __init__(self, pipeline, topic, *options, clickhouse=None):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="sallyport-processor-"))
         self.port, self.topic, self.kafka = free_port(), topic, pipeline.kafka
         self.group = f"{topic}-processor"
         self.command = [SALLYPORT, "processor", f"--kafka={self.kafka.bootstrap}", f"--kafka-topic={topic}"]
         self.command += [f"--group={self.group}", f"--admin=127.0.0.1:{self.port}", "--session-seconds=6"]
-        self.command += [*pipeline.clickhouse.flags(), *options]
+        self.command += [*(clickhouse or pipeline.clickhouse.flags()), *options]
         self.process = None
         self.start()
 
@@ -286,6 +287,25 @@ def clocks_that_jump_by_an_hour_neither_lose_nor_double_an_event(pipeline):
         balances(pipeline, ingest, sent)
         hours = pipeline.clickhouse.rows(f"SELECT uniq(toStartOfHour(time)) FROM mcp.events WHERE startsWith(tool_name, '{ingest.topic}/')")
         assert int(hours[0][0]) >= 3, "the clocks did not jump"
+
+
+@test
+def clickhouse_over_tls_is_trusted_by_its_authority_and_refused_by_another_with_the_remedy(pipeline):
+    other = Authority(pipeline.folder / "other", "other").folder / "ca.crt"
+    with contextlib.ExitStack() as parts:
+        clickhouse = ClickHouse(tls=True)
+        parts.callback(clickhouse.stop)
+        with Processor(pipeline, "tls.events", clickhouse=clickhouse.flags(WRITER, other)) as processor:
+            def told():
+                try:
+                    return ask(("127.0.0.1", processor.port), "GET", "/readyz", timeout=2)[1].decode()
+                except OSError:
+                    return ""
+
+            until(lambda: "UnknownIssuer" in told(), what="the reason is told")
+            assert not processor.is_ready() and "--clickhouse-ca" in told(), told()
+        with Processor(pipeline, "tls.events", clickhouse=clickhouse.flags()) as processor:
+            until(processor.is_ready, 30, "the processor has made the schema")
 
 
 @test

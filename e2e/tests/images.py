@@ -13,7 +13,7 @@ from images import build  # noqa: E402
 EVERY = {"etc/passwd", "etc/group", "etc/nsswitch.conf"}
 # Beside the libraries. A program or a file that comes along is to be wanted by somebody.
 OWN = {
-    "sallyport": {"usr/local/bin/sallyport"},
+    "sallyport": {"usr/local/bin/sallyport", "etc/ssl/certs/ca-certificates.crt"},
     "sallyport-envoy": {"usr/local/bin/envoy", "opt/sallyport/filter.wasm", "etc/ssl/certs/ca-certificates.crt"},
     "sallyport-sample-payments": {"usr/local/bin/payments-mcp"},
 }

@@ -1,4 +1,4 @@
-//! The store in ClickHouse, over its HTTP interface: database `mcp`.
+//! The store in ClickHouse, over its HTTP interface, with TLS or without: database `mcp`.
 //!
 //! An event is there once. Whoever writes asks first which of the sequences are there; a batch is one block and one part, so it
 //! is stored whole or not at all; one whose outcome is not known is sent again under the same deduplication token.
@@ -12,6 +12,7 @@ mod known;
 mod migrations;
 mod proof;
 mod read;
+mod tls;
 mod write;
 
 use std::time::Duration;
@@ -23,6 +24,8 @@ use crate::StoreError;
 pub use args::{ArgsError, ClickHouseArgs};
 pub use block::Block;
 use known::Known;
+pub(crate) use tls::told;
+pub use tls::{Tls, TlsError};
 pub use write::Prepared;
 
 /// An insert that takes longer is given up, on both sides, unless something else is set.
@@ -33,12 +36,14 @@ const ANSWER_WITHIN: &str = "30";
 /// Where ClickHouse is, and who asks.
 #[derive(Clone)]
 pub struct Access {
-    /// As `http://127.0.0.1:8123`.
+    /// As `http://127.0.0.1:8123`, or `https://` with [`Access::tls`].
     pub url: String,
     /// User; none: ClickHouse's default.
     pub user: Option<String>,
     /// Its password.
     pub password: Option<String>,
+    /// Whom we trust; none: no TLS.
+    pub tls: Option<Tls>,
 }
 
 impl std::fmt::Debug for Access {
@@ -64,7 +69,8 @@ impl std::fmt::Debug for ClickHouse {
 impl ClickHouse {
     /// A store at that place; nothing is asked yet.
     pub fn new(access: Access) -> Self {
-        let mut client = Client::default().with_url(&access.url).with_compression(Compression::Lz4);
+        let client = access.tls.as_ref().map_or_else(Client::default, Tls::client);
+        let mut client = client.with_url(&access.url).with_compression(Compression::Lz4);
         if let Some(user) = access.user {
             client = client.with_user(user);
         }

@@ -9,7 +9,7 @@ mod model;
 mod proof;
 mod query;
 
-pub use clickhouse::{Access, ArgsError, Block, ClickHouse, ClickHouseArgs, Prepared};
+pub use clickhouse::{Access, ArgsError, Block, ClickHouse, ClickHouseArgs, Prepared, Tls, TlsError};
 pub use embedded::{Embedded, Limits};
 pub use envelope::{envelope, event_type, finding_envelope, timestamp};
 pub use model::{ChainHead, ChainName, Finding, StoredEvent};
@@ -25,7 +25,7 @@ pub enum StoreError {
     #[error("event store: {0}")]
     Database(#[from] rusqlite::Error),
     /// ClickHouse refused, or did not answer.
-    #[error("event store: {0}")]
+    #[error("event store: {}", clickhouse::told(.0))]
     ClickHouse(#[from] ::clickhouse::error::Error),
     /// The file is of a newer version, or none of ours.
     #[error(

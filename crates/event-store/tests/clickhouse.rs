@@ -1,10 +1,13 @@
 //! ClickHouse that fails, and what only it has.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use std::path::Path;
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use sallyport_audit_proto::v1::AuditEvent;
 use sallyport_event_store::{
-    Access, ChainName, ClickHouse, Depth, EventSink, EventStore, Filter, Finding, StoreError, StoredEvent,
-    UsageQuery,
+    Access, ArgsError, ChainName, ClickHouse, ClickHouseArgs, Depth, EventSink, EventStore, Filter, Finding,
+    StoreError, StoredEvent, TlsError, UsageQuery,
 };
 use sallyport_test_support::ClickHouseServer;
 
@@ -12,7 +15,8 @@ const USERS: &str = r#"{"writer": {"password": "w", "readonly": false}, "reader"
     "default": {"password": "none knows", "readonly": false}}"#;
 
 fn store(server: &ClickHouseServer, user: &str, password: &str) -> ClickHouse {
-    ClickHouse::new(Access { url: server.url(), user: Some(user.into()), password: Some(password.into()) })
+    let (user, password) = (Some(user.into()), Some(password.into()));
+    ClickHouse::new(Access { url: server.url(), user, password, tls: None })
 }
 
 async fn start() -> Option<(ClickHouseServer, ClickHouse)> {
@@ -163,4 +167,55 @@ async fn a_column_that_says_something_else_than_the_event_is_named() {
     };
     assert_eq!(differs(Depth::Columns).await, [None, Some("decision"), None]);
     assert_eq!(differs(Depth::Chain).await, [None; 3]);
+}
+
+/// An authority's certificate, and its signature.
+fn authority(name: &str) -> (String, Issuer<'static, KeyPair>) {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(DnType::CommonName, name);
+    let certificate = params.self_signed(&key).unwrap().pem();
+    (certificate, Issuer::new(params, key))
+}
+
+#[tokio::test]
+async fn over_tls_only_the_authority_that_issued_its_certificate_is_trusted() {
+    let ((ours, issuer), (other, _)) = (authority("ours"), authority("other"));
+    let key = KeyPair::generate().unwrap();
+    let leaf = CertificateParams::new(vec!["127.0.0.1".into()]).unwrap().signed_by(&key, &issuer).unwrap();
+    let tls = ClickHouseServer::start_tls(USERS, &leaf.pem(), &key.serialize_pem());
+    let (Some(server), Some(plain)) = (tls, ClickHouseServer::start(USERS)) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let (password, ours, other) = (file("password", "w"), file("ours", &ours), file("other", &other));
+    let open = |url: String, ca: Option<&Path>| {
+        let (user, password_file) = (Some("writer".to_string()), Some(password.clone()));
+        let args = ClickHouseArgs { url: Some(url), user, password_file, ca: ca.map(Into::into) };
+        args.access().map(|access| ClickHouse::new(access.unwrap()))
+    };
+
+    let store = open(server.url(), Some(&ours)).unwrap();
+    store.migrate(90).await.unwrap();
+    store.append(events(1..=100), vec![]).await.unwrap();
+    assert_eq!(stored(&store).await, (1..=100).collect::<Vec<_>>());
+
+    let refusal = async |store: ClickHouse| store.ping().await.unwrap_err().to_string();
+    let unknown = refusal(open(server.url(), Some(&other)).unwrap()).await;
+    assert!(unknown.contains("UnknownIssuer"), "{unknown}");
+    assert!(unknown.contains("give the file of the authority"), "{unknown}");
+    match open(server.url(), None) {
+        Ok(store) => assert_eq!(refusal(store).await, unknown),
+        Err(ArgsError::Tls(TlsError::NoRoots)) => {}
+        Err(other) => panic!("{other}"),
+    }
+    let name = server.url().replace("127.0.0.1", "localhost");
+    let name = refusal(open(name, Some(&ours)).unwrap()).await;
+    assert!(name.contains("not valid for name"), "{name}");
+    let plain = refusal(open(plain.url().replace("http", "https"), Some(&ours)).unwrap()).await;
+    assert!(plain.contains("nothing speaks TLS there"), "{plain}");
 }

@@ -63,7 +63,7 @@ async fn clickhouse_conforms() {
     for (name, case) in CASES {
         eprintln!("ClickHouse: {name}");
         let Some(server) = ClickHouseServer::start("{}") else { return };
-        let store = ClickHouse::new(Access { url: server.url(), user: None, password: None });
+        let store = ClickHouse::new(Access { url: server.url(), user: None, password: None, tls: None });
         store.migrate(MAX_DAYS).await.unwrap();
         store.migrate(MAX_DAYS).await.unwrap();
         case(&store).await;

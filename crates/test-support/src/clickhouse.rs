@@ -14,6 +14,7 @@ pub struct ClickHouseServer {
     _folder: tempfile::TempDir,
     keeper: Child,
     port: u16,
+    is_tls: bool,
 }
 
 impl ClickHouseServer {
@@ -22,8 +23,20 @@ impl ClickHouseServer {
     ///
     /// # Panics
     /// It does not start.
-    #[expect(clippy::print_stderr, reason = "says which test is left out")]
     pub fn start(users: &str) -> Option<Self> {
+        Self::start_with(users, None)
+    }
+
+    /// The same behind TLS, with a certificate and its key, as PEM.
+    ///
+    /// # Panics
+    /// It does not start.
+    pub fn start_tls(users: &str, certificate: &str, key: &str) -> Option<Self> {
+        Self::start_with(users, Some((certificate, key)))
+    }
+
+    #[expect(clippy::print_stderr, reason = "says which test is left out")]
+    fn start_with(users: &str, tls: Option<(&str, &str)>) -> Option<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let python = root.join(".cache/tools/clickhouse/bin/python");
         if !python.exists() {
@@ -34,14 +47,23 @@ impl ClickHouseServer {
             eprintln!("skipped: needs ClickHouse's engine; scripts/setup.sh installs it");
             return None;
         }
-        match Self::launch(&python, &root.join("e2e/fixtures/clickhouse_server.py"), users) {
+        match Self::launch(&python, &root.join("e2e/fixtures/clickhouse_server.py"), users, tls) {
             Ok(server) => Some(server),
             Err(error) => panic!("ClickHouse does not start: {error}"),
         }
     }
 
-    fn launch(python: &Path, program: &Path, users: &str) -> std::io::Result<Self> {
+    fn launch(
+        python: &Path,
+        program: &Path,
+        users: &str,
+        tls: Option<(&str, &str)>,
+    ) -> std::io::Result<Self> {
         let folder = tempfile::tempdir()?;
+        if let Some((certificate, key)) = tls {
+            std::fs::write(folder.path().join("tls.crt"), certificate)?;
+            std::fs::write(folder.path().join("tls.key"), key)?;
+        }
         std::fs::write(folder.path().join("users.json"), users)?;
         let mut keeper = Command::new("sh")
             .args(["-c", KEEPER, "keeper"])
@@ -55,15 +77,15 @@ impl ClickHouseServer {
         }
         let port = line.trim().rsplit(' ').next().and_then(|port| port.parse().ok());
         let port = port.ok_or_else(|| std::io::Error::other(format!("it says `{line}`")))?;
-        Ok(Self { _folder: folder, keeper, port })
+        Ok(Self { _folder: folder, keeper, port, is_tls: tls.is_some() })
     }
 
     /// Where it listens.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http{}://127.0.0.1:{}", if self.is_tls { "s" } else { "" }, self.port)
     }
 
-    /// Makes it misbehave, as the fixture describes; `{}`: no more.
+    /// Makes it misbehave, as the fixture describes; `{}`: no more. Not behind TLS.
     ///
     /// # Panics
     /// It does not answer.
