@@ -41,6 +41,7 @@ files![
     "overlays/kafka/audit.yaml",
     "overlays/kafka/kafka.yaml",
     "overlays/kafka/kustomization.yaml",
+    "overlays/kafka/processor.yaml",
     "rbac/audit.yaml",
     "rbac/kustomization.yaml",
     "rbac/operator.yaml",
@@ -56,7 +57,7 @@ pub(crate) enum Overlay {
     Default,
     /// For trying: one replica, and a record that goes with its pod.
     Dev,
-    /// As by default, and events go to Kafka.
+    /// As by default, and events go by way of Kafka to ClickHouse.
     Kafka,
 }
 

@@ -1,9 +1,10 @@
 use std::path::Path;
 use std::process::Command;
 
-use clap::ValueEnum;
+use clap::{CommandFactory, Parser, ValueEnum};
 
 use super::*;
+use crate::args::Cli;
 
 fn composed(overlay: Overlay) -> BTreeMap<String, Value> {
     let objects = compose(overlay).unwrap();
@@ -79,7 +80,7 @@ fn every_container_of_ours_is_restricted_and_probed() {
         let objects = composed(*overlay);
         let workloads: Vec<_> =
             objects.values().filter(|object| object.pointer("/spec/template/spec").is_some()).collect();
-        assert_eq!(workloads.len(), 2);
+        assert_eq!(workloads.len(), if *overlay == Overlay::Kafka { 3 } else { 2 });
         for workload in workloads {
             let pod = &workload["spec"]["template"]["spec"];
             assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
@@ -96,6 +97,35 @@ fn every_container_of_ours_is_restricted_and_probed() {
                 assert!(container["resources"]["limits"]["memory"].is_string());
                 let image = container["image"].as_str().unwrap();
                 assert_eq!(image, concat!("sallyport:", env!("CARGO_PKG_VERSION")));
+            }
+        }
+    }
+}
+
+#[test]
+fn every_flag_and_variable_of_our_containers_is_known_to_its_command() {
+    let command = Cli::command();
+    for overlay in Overlay::value_variants() {
+        let objects = composed(*overlay);
+        let pods = objects.values().filter_map(|object| object.pointer("/spec/template/spec/containers"));
+        for container in pods.flat_map(|containers| containers.as_array().unwrap()) {
+            let arguments: Vec<&str> = container["args"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|argument| argument.as_str().unwrap())
+                .collect();
+            let known = command.find_subcommand(arguments[0]).unwrap();
+            let variables = container["env"].as_array().into_iter().flatten();
+            let names = variables.map(|variable| variable["name"].as_str().unwrap());
+            let flags = names.filter(|name| name.starts_with("SALLYPORT_")).map(|name| {
+                let flag = known.get_arguments().find(|flag| flag.get_env() == Some(name.as_ref()));
+                format!("--{}=value", flag.unwrap_or_else(|| panic!("{name}")).get_long().unwrap())
+            });
+            let line = std::iter::once("sallyport".to_string());
+            let line = line.chain(arguments.iter().map(ToString::to_string)).chain(flags);
+            if let Err(error) = Cli::try_parse_from(line) {
+                panic!("{overlay:?}, {}: {error}", container["name"]);
             }
         }
     }
@@ -124,8 +154,14 @@ fn the_overlay_for_kafka_adds_what_reaches_the_brokers() {
     assert_eq!(
         added,
         [
+            "ConfigMap sallyport-system/sallyport-clickhouse",
             "ConfigMap sallyport-system/sallyport-kafka",
+            "Deployment sallyport-system/sallyport-processor",
+            "NetworkPolicy sallyport-system/sallyport-clickhouse",
             "NetworkPolicy sallyport-system/sallyport-kafka",
+            "NetworkPolicy sallyport-system/sallyport-processor",
+            "PodDisruptionBudget sallyport-system/sallyport-processor",
+            "Secret sallyport-system/sallyport-clickhouse",
             "Secret sallyport-system/sallyport-kafka"
         ]
     );
