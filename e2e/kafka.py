@@ -8,6 +8,7 @@ import signal
 import subprocess
 import tempfile
 
+from cluster.certificates import Authority
 from harness import ROOT, free_port, until
 
 JARS = ROOT / ".cache/tools/kafka"
@@ -44,6 +45,14 @@ def install():
     return folder
 
 
+# The listener for users: TLS, and a password that is proven without being sent.
+SECURE = {
+    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL", "ssl.keystore.type": "PEM",
+    "sasl.enabled.mechanisms": "SCRAM-SHA-512",
+    "listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config": "org.apache.kafka.common.security.scram.ScramLoginModule required;",
+}
+
+
 class Broker:
     """One broker, which may be killed and started again."""
 
@@ -55,14 +64,16 @@ class Broker:
     def format(self):
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir()
+        listeners = zip(("PLAINTEXT", "CONTROLLER", *(["SASL_SSL"] if self.kafka.users else [])), self.ports)
         settings = {
             **SETTINGS, **self.kafka.settings, "node.id": self.number, "log.dirs": self.folder / "data",
-            "listeners": f"PLAINTEXT://127.0.0.1:{self.ports[0]},CONTROLLER://127.0.0.1:{self.ports[1]}",
+            "listeners": ",".join(f"{name}://127.0.0.1:{port}" for name, port in listeners),
             "controller.quorum.voters": ",".join(f"{b.number}@127.0.0.1:{b.ports[1]}" for b in self.kafka.brokers),
         }
         path = self.folder / "server.properties"
         path.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
-        self.kafka.java("kafka.tools.StorageTool", "format", "-t", self.kafka.cluster_id, "-c", path)
+        users = [f"--add-scram=SCRAM-SHA-512=[name={name},password={password}]" for name, password in self.kafka.users.items()]
+        self.kafka.java("kafka.tools.StorageTool", "format", "-t", self.kafka.cluster_id, "-c", path, *users)
 
     def start(self):
         command = self.kafka.command("kafka.Kafka", self.folder / "server.properties", heap=self.kafka.heap)
@@ -84,12 +95,13 @@ class Broker:
 
 
 class Kafka:
-    """A cluster of brokers, ready once made; `bootstrap` names them."""
+    """A cluster of brokers, ready once made; `bootstrap` names them. With `users`, passwords by name, they also listen at `secure`
+    for these alone, over TLS; `client` is what a client needs there, and `bootstrap` is for our own tools."""
 
-    def __init__(self, brokers=1, heap="384m", options=QUICK, **settings):
+    def __init__(self, brokers=1, heap="384m", options=QUICK, users=None, **settings):
         self.jars = install()
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="sallyport-kafka-"))
-        self.heap, self.options = heap, options
+        self.heap, self.options, self.users = heap, options, users or {}
         replicas = {
             "default.replication.factor": brokers, "offsets.topic.replication.factor": brokers,
             "transaction.state.log.replication.factor": brokers, "min.insync.replicas": 2 if brokers > 2 else 1,
@@ -97,8 +109,10 @@ class Kafka:
         }
         impatient = IMPATIENT if brokers > 1 else {}
         self.settings = {**replicas, **impatient, **{name.replace("_", "."): value for name, value in settings.items()}}
+        if users:
+            self.settings |= SECURE | {"ssl.keystore.location": self.certify()}
         self.cluster_id = "c2FsbHlwb3J0LXRlc3RzMA"
-        self.brokers = [Broker(self, number, (free_port(), free_port())) for number in range(1, brokers + 1)]
+        self.brokers = [Broker(self, number, (free_port(), free_port(), free_port())) for number in range(1, brokers + 1)]
         try:
             self.format()
             self.start()
@@ -109,6 +123,23 @@ class Kafka:
     @property
     def bootstrap(self):
         return ",".join(f"127.0.0.1:{broker.ports[0]}" for broker in self.brokers)
+
+    @property
+    def secure(self):
+        return ",".join(f"127.0.0.1:{broker.ports[2]}" for broker in self.brokers)
+
+    def certify(self):
+        """The brokers' certificate and key, in one file."""
+        authority = Authority(self.folder / "tls", "kafka")
+        authority.issue_local("broker")
+        keystore = self.folder / "tls/broker.pem"
+        keystore.write_text((self.folder / "tls/broker.key").read_text() + (self.folder / "tls/broker.crt").read_text())
+        return keystore
+
+    def client(self, name, password=None, authority=None):
+        """librdkafka's properties of a user; the right ones, unless others are given."""
+        return (f"security.protocol=sasl_ssl\nsasl.mechanism=SCRAM-SHA-512\nsasl.username={name}\n"
+                f"sasl.password={password or self.users[name]}\nssl.ca.location={authority or self.folder / 'tls/ca.crt'}\n")
 
     def command(self, main, *arguments, heap="256m"):
         java = ["java", f"-Xmx{heap}", *self.options, "-Dorg.slf4j.simpleLogger.defaultLogLevel=info"]

@@ -6,6 +6,7 @@ import pathlib
 import threading
 import time
 
+from cluster.certificates import Authority
 from harness import Stack, soak, test, until
 from kafka import Kafka
 from tests.audit_spool import Ingest, killed_under_load
@@ -14,13 +15,14 @@ from tests.audit_spool import Ingest, killed_under_load
 KILLS = 3
 # How long Kafka is away in the long form, in seconds.
 AWAY = 60
+USER, PASSWORD = "sallyport", "of the ingest"
 
 
 class Audited(Stack):
     """`sallyport up --kafka` with a broker of its own."""
 
     def __init__(self):
-        self.kafka = Kafka()
+        self.kafka = Kafka(users={USER: PASSWORD})
         try:
             super().__init__(["--kafka", self.kafka.bootstrap])
         except BaseException:
@@ -40,10 +42,10 @@ _topics = (f"audit{number}.events" for number in range(100))
 
 
 @contextlib.contextmanager
-def ingest_of(stack, *options, kafka=None, topic=None):
+def ingest_of(stack, *options, kafka=None, topic=None, bootstrap=None):
     """An ingest with a topic of its own, as `ingest.topic`; records are JSON."""
     topic = topic or next(_topics)
-    bootstrap = (kafka or stack.kafka).bootstrap
+    bootstrap = bootstrap or (kafka or stack.kafka).bootstrap
     options = ["--kafka", bootstrap, "--kafka-topic", topic, "--kafka-format", "json", *options]
     with Ingest(stack, *options) as ingest:
         ingest.topic = topic
@@ -220,6 +222,40 @@ def a_setting_that_cannot_be_used_is_told_by_its_line_and_ends_the_ingest(stack)
             assert words in log and "hunter2" not in log, log
         finally:
             ingest.__exit__(None)
+
+
+@test
+def a_broker_that_is_not_trusted_or_does_not_trust_us_is_told_and_what_waits_arrives_once_that_is_mended(stack):
+    path, other = stack.folder / "secure.properties", Authority(stack.folder / "other", "other")
+    path.write_text(stack.kafka.client(USER, authority=other.folder / "ca.crt"))
+    with ingest_of(stack, "--kafka-config", path, bootstrap=stack.kafka.secure) as ingest:
+        sent = []
+
+        def restarted(text, posts):
+            path.write_text(text)
+            ingest.kill()
+            ingest.start()
+            until(ingest.is_ready, what="the ingest is back")
+            return post_all(ingest, posts)
+
+        def told(words, remedy):
+            """Readiness and log say so; events are acknowledged and wait."""
+            status, answer = until(lambda: words in (a := ingest.request("GET", "/readyz"))[1] and a, 20, f"readiness tells `{words}`")
+            assert status == 200 and answer.startswith("ready, but events wait for Kafka: ") and remedy in answer, answer
+            log = (ingest.folder / "log").read_text()
+            assert words in log and PASSWORD not in log and "hunter2" not in log, log
+            assert ingest.metric("spool_records") > 0 and ingest.metric("events_delivered_total") == 0
+
+        sent += post_all(ingest, [f"untrusted-{number}" for number in range(20)])
+        told("certificate verify failed", "see the properties `ssl.`")
+        sent += restarted(stack.kafka.client(USER, "hunter2"), [f"refused-{number}" for number in range(20)])
+        told("invalid credentials", "see user, password")
+        sent += restarted(stack.kafka.client(USER), [f"taken-{number}" for number in range(20)])
+        delivered(ingest, len(sent))
+        # Each run of the ingest has a chain of its own, and there is no order among chains.
+        found = until(lambda: len(n := numbers(stack.kafka, ingest.topic)) >= len(sent) and n, 60, "the events are in the topic")
+        assert sorted(found) == sorted(sent), found
+        until(lambda: ingest.request("GET", "/readyz")[1] == "ready", what="readiness has nothing to add")
 
 
 @soak

@@ -292,7 +292,10 @@ async fn watch(
         let status = match &*health.borrow_and_update() {
             // A full spool takes batches again when some are delivered: whoever sends is told to wait.
             Health::Writable | Health::Full => {
-                readiness.set(true);
+                match producer.as_ref().and_then(|producer| trouble(producer, &spool)) {
+                    None => readiness.set(true),
+                    Some(trouble) => readiness.remark(format!("events wait for Kafka: {trouble}")),
+                }
                 ServingStatus::Serving
             }
             Health::Failing(reason) => {
@@ -314,4 +317,10 @@ async fn watch(
             }
         }
     }
+}
+
+/// What keeps events from Kafka. A connection is missed when there is something to bring.
+fn trouble(producer: &Producer, spool: &Spool) -> Option<String> {
+    let trouble = producer.trouble();
+    if spool.undelivered() > 0 { trouble.now() } else { trouble.refusal() }
 }

@@ -13,7 +13,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{ClientContext, Offset, Statistics, TopicPartitionList};
 use sallyport_event_store::{ClickHouse, EventSink, StoreError};
-use sallyport_event_stream::{Class, Flight, Producer, Topics, decode, stored_checkpoint};
+use sallyport_event_stream::{Class, Flight, Producer, Topics, Trouble, decode, stored_checkpoint};
 use sallyport_runtime::admin::Readiness;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -30,17 +30,19 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 pub(crate) struct Told {
     /// Counts changes of the assignment.
     generation: AtomicU64,
+    trouble: Trouble,
     metrics: Metrics,
 }
 
 impl Told {
     pub(crate) fn new(metrics: Metrics) -> Self {
-        Self { generation: AtomicU64::new(0), metrics }
+        Self { generation: AtomicU64::new(0), trouble: Trouble::default(), metrics }
     }
 }
 
 impl ClientContext for Told {
     fn stats(&self, statistics: Statistics) {
+        self.trouble.observe(&statistics);
         let partitions = statistics.topics.values().flat_map(|topic| topic.partitions.values());
         self.metrics.waiting.set(partitions.map(|partition| partition.consumer_lag.max(0)).sum());
     }
@@ -51,6 +53,7 @@ impl ClientContext for Told {
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::warn!(%error, reason, "kafka client");
+        self.trouble.tell(&error, reason);
     }
 }
 
@@ -79,6 +82,8 @@ pub(crate) struct Loop {
     pub(crate) stop: CancellationToken,
     /// The assignment that the batch at hand was read under.
     pub(crate) generation: u64,
+    /// Kafka cannot be reached, and readiness says so.
+    pub(crate) is_cut_off: bool,
 }
 
 /// What was read is not ours any more, or the process ends.
@@ -108,6 +113,7 @@ impl Loop {
 
     /// Waits for a record, and for what else librdkafka has to tell.
     fn poll(&mut self, wait: Duration, batch: &mut Batch) -> anyhow::Result<()> {
+        self.tell_trouble();
         let polled = self.consumer.poll(wait);
         let generation = self.consumer.context().generation.load(Ordering::Relaxed);
         if generation != self.generation {
@@ -122,6 +128,20 @@ impl Loop {
             None => {}
         }
         Ok(())
+    }
+
+    fn tell_trouble(&mut self) {
+        match self.consumer.context().trouble.now() {
+            Some(trouble) => {
+                self.readiness.refuse(format!("Kafka cannot be reached: {trouble}"));
+                self.is_cut_off = true;
+            }
+            None if self.is_cut_off => {
+                self.readiness.set(true);
+                self.is_cut_off = false;
+            }
+            None => {}
+        }
     }
 
     fn take(&self, message: &BorrowedMessage<'_>, batch: &mut Batch) {

@@ -47,6 +47,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         runtime: Handle::current(),
         stop: shutdown.clone(),
         generation: 0,
+        is_cut_off: false,
     };
     let admin = admin::serve(args.admin, registry, readiness.clone(), axum::Router::new(), shutdown.clone());
     let work = async {

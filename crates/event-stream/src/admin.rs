@@ -13,7 +13,7 @@ use crate::record::Topics;
 use crate::settings::{MAX_RECORD_BYTES, SettingsError};
 
 /// How long the brokers have to answer.
-const TIMEOUT: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How topics are made that are missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,7 +95,7 @@ impl TopicMaker {
 }
 
 fn refusal(topic: String, code: RDKafkaErrorCode) -> TopicsError {
-    let reason = format!("{code:?}: {code}");
+    let reason = code.to_string();
     match code {
         RDKafkaErrorCode::TopicAuthorizationFailed
         | RDKafkaErrorCode::ClusterAuthorizationFailed

@@ -28,7 +28,7 @@ impl Failed {
 
     /// In words, without anything of the record.
     pub fn reason(&self) -> String {
-        format!("{:?}: {}", self.code, self.code)
+        self.code.to_string()
     }
 
     /// Which one it is: its key and its `ce_id`.

@@ -15,6 +15,7 @@ mod flight;
 mod producer;
 mod record;
 mod settings;
+mod trouble;
 
 pub use admin::{NewTopics, TopicMaker, TopicsError};
 pub use checkpoint::{encode_checkpoint, stored_checkpoint};
@@ -25,3 +26,4 @@ pub use flight::{Failed, Flight};
 pub use producer::{Observed, PLACE, Producer, REASON, TOPIC, log};
 pub use record::{Entry, Format, Record, Topics, chain_key};
 pub use settings::{MAX_RECORD_BYTES, Settings, SettingsError};
+pub use trouble::Trouble;

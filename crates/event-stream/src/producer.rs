@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::flight::{Failed, Flight};
 use crate::record::Record;
 use crate::settings::SettingsError;
+use crate::trouble::{Trouble, brokers_up};
 
 /// Header of a dead record: why it is there.
 pub const REASON: &str = "sallyport_reason";
@@ -40,11 +41,14 @@ pub struct Observed {
 
 impl From<&Statistics> for Observed {
     fn from(statistics: &Statistics) -> Self {
-        let mut observed =
-            Self { records: statistics.msg_cnt, bytes: statistics.msg_size, ..Self::default() };
+        let mut observed = Self {
+            records: statistics.msg_cnt,
+            bytes: statistics.msg_size,
+            brokers_up: brokers_up(statistics),
+            ..Self::default()
+        };
         let mut slowest = 0_i64;
         for broker in statistics.brokers.values() {
-            observed.brokers_up += u64::from(broker.state == "UP" && broker.nodeid >= 0);
             observed.retries += broker.txretries;
             slowest = slowest.max(broker.rtt.as_ref().map_or(0, |window| window.p99));
         }
@@ -56,10 +60,12 @@ impl From<&Statistics> for Observed {
 
 struct Context {
     observed: watch::Sender<Observed>,
+    trouble: Trouble,
 }
 
 impl ClientContext for Context {
     fn stats(&self, statistics: Statistics) {
+        self.trouble.observe(&statistics);
         self.observed.send_replace(Observed::from(&statistics));
     }
 
@@ -70,6 +76,7 @@ impl ClientContext for Context {
     fn error(&self, error: KafkaError, reason: &str) {
         // The log has told it already.
         tracing::debug!(%error, reason, "kafka client");
+        self.trouble.tell(&error, reason);
     }
 }
 
@@ -123,7 +130,7 @@ impl Producer {
     pub fn open(config: &ClientConfig) -> Result<Self, SettingsError> {
         let (sender, observed) = watch::channel(Observed::default());
         let inner = config
-            .create_with_context(Context { observed: sender })
+            .create_with_context(Context { observed: sender, trouble: Trouble::default() })
             .map_err(|error: KafkaError| SettingsError::Client(without_value(&error)))?;
         Ok(Self { inner, observed })
     }
@@ -195,7 +202,12 @@ impl Producer {
 
     /// Why this producer can send nothing any more; none: it can.
     pub fn fatal(&self) -> Option<String> {
-        self.inner.client().fatal_error().map(|(code, reason)| format!("{code:?}: {reason}"))
+        self.inner.client().fatal_error().map(|(code, reason)| format!("{code}: {reason}"))
+    }
+
+    /// What keeps it from its brokers.
+    pub fn trouble(&self) -> &Trouble {
+        &self.inner.client().context().trouble
     }
 
     /// What the client tells about itself.

@@ -41,7 +41,7 @@ const COMMITS: &str = "offsets are committed when the store has their events, fr
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     /// The file cannot be read.
-    #[error("cannot read {path}")]
+    #[error("cannot read {path}, which is to have librdkafka's properties (--kafka-config)")]
     Unreadable {
         /// The file.
         path: PathBuf,

@@ -11,46 +11,58 @@ use tokio_util::sync::CancellationToken;
 
 /// Whether a process does its work, and if not, why.
 #[derive(Clone, Debug)]
-pub struct Readiness(Arc<RwLock<Option<String>>>);
+pub struct Readiness(Arc<RwLock<State>>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum State {
+    /// For this reason.
+    NotReady(String),
+    /// With a remark.
+    Ready(String),
+}
 
 impl Default for Readiness {
     fn default() -> Self {
-        Self(Arc::new(RwLock::new(Some("starting".into()))))
+        Self(Arc::new(RwLock::new(State::NotReady("starting".into()))))
     }
 }
 
 impl Readiness {
     /// Sets it.
     pub fn set(&self, ready: bool) {
-        self.put(if ready { None } else { Some(String::new()) });
+        self.put(if ready { State::Ready(String::new()) } else { State::NotReady(String::new()) });
+    }
+
+    /// Ready, but somebody should know this, which anyone may read.
+    pub fn remark(&self, remark: impl Into<String>) {
+        self.put(State::Ready(remark.into()));
     }
 
     /// Not ready, for this reason, which anyone may read.
     pub fn refuse(&self, reason: impl Into<String>) {
-        self.put(Some(reason.into()));
+        self.put(State::NotReady(reason.into()));
     }
 
     /// Asks it.
     pub fn is_ready(&self) -> bool {
-        self.reason().is_none()
+        matches!(self.state(), State::Ready(_))
     }
 
-    /// Why not; none: it is ready.
-    fn reason(&self) -> Option<String> {
+    fn state(&self) -> State {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn put(&self, reason: Option<String>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = reason;
+    fn put(&self, state: State) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = state;
     }
 
     /// What `/readyz` answers.
     fn answer(&self) -> (StatusCode, String) {
-        match self.reason() {
-            None => (StatusCode::OK, "ready".into()),
-            Some(reason) if reason.is_empty() => (StatusCode::SERVICE_UNAVAILABLE, "not ready".into()),
-            Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}")),
-        }
+        let (status, word, more, text) = match self.state() {
+            State::Ready(remark) => (StatusCode::OK, "ready", ", but ", remark),
+            State::NotReady(reason) => (StatusCode::SERVICE_UNAVAILABLE, "not ready", ": ", reason),
+        };
+        (status, if text.is_empty() { word.into() } else { format!("{word}{more}{text}") })
     }
 }
 
@@ -92,6 +104,9 @@ mod tests {
         assert_eq!(readiness.answer().1, "not ready: starting");
         readiness.set(true);
         assert_eq!(readiness.answer().0, StatusCode::OK);
+        readiness.remark("the disk is nearly full");
+        assert!(readiness.is_ready());
+        assert_eq!(readiness.answer(), (StatusCode::OK, "ready, but the disk is nearly full".into()));
         readiness.refuse("disk full");
         assert!(!readiness.is_ready());
         assert_eq!(readiness.answer(), (StatusCode::SERVICE_UNAVAILABLE, "not ready: disk full".into()));
