@@ -4,20 +4,31 @@ the control API. As a script: `make audit-stack`, which leaves it running."""
 import contextlib
 import signal
 import sys
+import time
 
-from harness import Stack
+from clickhouse import READER, ClickHouse
+from harness import Stack, until
 from kafka import Kafka
+
+# How long what is broken stays away, in seconds.
+AWAY = 4
+USER = {"sallyport": "of the stack"}
 
 
 class AuditStack(Stack):
-    """`sallyport up` before Kafka. What is behind Kafka joins in `begin`."""
+    """`sallyport up` before Kafka and ClickHouse, which it reaches over TLS, with passwords."""
 
-    def __init__(self, options=(), **kafka):
-        self.kafka = Kafka(**kafka)
+    def __init__(self):
+        self.kafka = self.clickhouse = None
         try:
-            super().__init__(["--kafka", self.kafka.bootstrap, "--kafka-format", "json", *options])
+            self.kafka, self.clickhouse = Kafka(users=USER), ClickHouse(tls=True)
+            [name] = USER
+            settings = self.kafka.folder / "client.properties"
+            settings.write_text(self.kafka.client(name))
+            options = ["--kafka", self.kafka.secure, "--kafka-config", settings, "--kafka-format", "json"]
+            super().__init__([*options, *self.clickhouse.flags()])
         except BaseException:
-            self.kafka.stop()
+            self.stop_beside()
             raise
 
     def ingest_metric(self, name):
@@ -29,24 +40,48 @@ class AuditStack(Stack):
         return next((float(line.split()[1]) for line in lines if line.startswith(f"sallyport_ingest_{name} ")), None)
 
     def in_kafka(self, team):
-        """Of the calls under `team`: how many have an event, how many events are named as missing, and how many are there twice."""
+        """Of the calls under `team`: how many have an event in Kafka, and how many records there are beyond the first of each."""
         records = self.kafka.records("mcp.events", values=True)
         told = [(record["ce_id"], record["value"]["payload"]) for record in records]
         verdicts = [i for i, payload in told if payload.get("subject_team_id") == team and payload.get("phase") != "outcome"]
-        missing = {i: payload["missing"] for i, payload in told if i.startswith("audit.")}
-        return len(set(verdicts)), sum(missing.values()), len(verdicts) - len(set(verdicts))
+        return len(set(verdicts)), len(verdicts) - len(set(verdicts))
+
+    def kafka_away(self):
+        self.kafka.kill()
+        time.sleep(AWAY)
+        self.kafka.start()
+
+    def clickhouse_away(self):
+        self.clickhouse.behave(down=True)
+        time.sleep(AWAY)
+        self.clickhouse.behave()
+
+    def acknowledged(self):
+        """How many events the filter in Envoy knows to be safe, and how many it gave up."""
+        lines = self.request("GET", "/stats?filter=sallyport_audit_events", port="envoy-admin")[1].decode().splitlines()
+        counts = [line.split(": ") for line in lines]
+        return tuple(sum(int(count) for name, count in counts if name.endswith(word)) for word in ("acknowledged", "dropped"))
+
+    def stored(self, team):
+        """In ClickHouse: how many of the calls under `team` have an event, how many events of Envoy's there are, and how many rows
+        an event has beyond its first."""
+        verdicts = f"uniqExactIf(event_id, subject_team_id = '{team}' AND phase != 'outcome')"
+        sql = f"SELECT {verdicts}, uniqExact(event_id), count() - uniqExact(event_id) FROM mcp.events WHERE NOT finding"
+        return [int(count) for count in self.clickhouse.rows(f"{sql} AND proxy = 'standalone'", READER)[0]]
+
+    def missing(self):
+        """In ClickHouse: how many events are named as missing, by what was found."""
+        sql = "SELECT event_type, sum(missing) FROM mcp.events FINAL WHERE finding GROUP BY event_type"
+        return {kind: int(count) for kind, count in self.clickhouse.rows(sql, READER)}
+
+    def stop_beside(self):
+        for part in (self.kafka, self.clickhouse):
+            if part is not None:
+                part.stop()
 
     def stop(self):
         super().stop()
-        self.kafka.stop()
-
-    def store_faults(self):
-        """Faults of what is behind Kafka: pairs of a text and what to do."""
-        return []
-
-    def stored(self, team, count):
-        """How many of the calls under `team` the analytics store has, once it has `count` or gives up; None: there is none."""
-        return None
+        self.stop_beside()
 
     close = stop
 
@@ -59,7 +94,9 @@ def main():
   gateway      http://127.0.0.1:{stack.ports['listen']}/payments/mcp
   control API  http://127.0.0.1:{stack.ports['api']}   key: {stack.folder}/data/api-key
   ingest       http://127.0.0.1:{stack.ports['ingest-admin']}/metrics
-  Kafka        {stack.kafka.bootstrap}, topic mcp.events""", flush=True)
+  processor    http://127.0.0.1:{stack.ports['processor-admin']}/metrics
+  Kafka        {stack.kafka.bootstrap}, topic mcp.events
+  ClickHouse   {stack.clickhouse.url}, database mcp, user {READER[0]}, password `{READER[1]}`""", flush=True)
         stack.process.wait()
 
 
