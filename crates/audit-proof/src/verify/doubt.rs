@@ -57,7 +57,7 @@ impl Doubt {
     pub(super) fn settle(self, (floor, expired): (u64, u64), report: &mut Report) {
         match self {
             Self::Counted { missing, sealed: (_, nanos), .. } if nanos < expired => {
-                report.removed(missing, nanos)
+                report.removed(missing, nanos);
             }
             Self::Counted { chain, place, holes, missing, sealed: (checkpoint, nanos) } => {
                 // What is left of it then begins later.
