@@ -41,13 +41,21 @@ class ApiClient:
         """The answer's object. Anything but success is an error, except that an object may be there already."""
         connection = self.free.get()
         try:
-            connection.request(method, path, None if body is None else json.dumps(body), {"content-type": media})
-            answer = connection.getresponse()
+            try:
+                answer = self.send(connection, method, path, body, media)
+            except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
+                # The API server closed it while nobody asked.
+                connection.close()
+                answer = self.send(connection, method, path, body, media)
             text = answer.read().decode()
         finally:
             self.free.put(connection)
         assert answer.status < 300 or (method == "POST" and answer.status == 409), text
         return json.loads(text)
+
+    def send(self, connection, method, path, body, media):
+        connection.request(method, path, None if body is None else json.dumps(body), {"content-type": media})
+        return connection.getresponse()
 
     def patch(self, path, spec):
         return self.ask("PATCH", path, {"spec": spec}, "application/merge-patch+json")

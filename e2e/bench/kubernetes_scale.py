@@ -6,6 +6,8 @@ It goes in steps, and what a step leaves in the API server is kept below `--stat
 `objects` makes them; `fill` starts an operator, which makes each server's objects and writes all statuses; `measure` starts
 another one on that, as after an upgrade.
 
+Beside the states lie profiles of the operator: where its time goes when it is settled, and its heap at the end.
+
 All share this machine's cores: what is told as the operator's own is its CPU time and its memory, and the time of the others is
 told beside it."""
 
@@ -43,9 +45,10 @@ class Bench:
 
     def start(self, tokens, *options):
         """An operator, and the proxies as soon as it is ready. Tells how long they took."""
-        began = time.monotonic()
         plane = self.plane.running
-        self.operator = Operator(self.plane.kubeconfig, self.folder, *options)
+        self.warm(plane["kube-apiserver"])
+        began = time.monotonic()
+        self.operator = Operator(self.plane.kubeconfig, self.folder, "--profiling", *options)
         until(self.operator.is_ready, 300, "the operator's readiness")
         ready = time.monotonic() - began
         certificate_authority(self.api, self.folder / "ca.pem")
@@ -58,6 +61,14 @@ class Bench:
         print(f"cold start until {wanted} proxies are complete: {took:.1f} s, of which {ready:.1f} s until the operator was ready")
         print(f"CPU time since then: {self.cores}; failed attempts of proxies: {self.generator.state['failures']}")
         print(self.operator.memory(), flush=True)
+
+    def warm(self, apiserver):
+        """Waits until the API server has read what it was started on: an operator restarts without it."""
+        while True:
+            cores = Cores(apiserver=apiserver)
+            time.sleep(3)
+            if cores.used("apiserver") < 0.6:
+                return
 
     def stop(self):
         for part in [self.generator, self.operator]:
@@ -94,12 +105,14 @@ def fill(bench, state):
 def measure(bench, state):
     bench.start(state / "tokens")
     settle(bench.operator, 300)
+    threading.Thread(target=bench.operator.save, args=("profile?seconds=45", state / "settled.folded")).start()
     idle(bench, 60)
     revocations(bench)
     new_server(bench)
     patches(bench)
     churn(bench)
     print(bench.operator.memory(), flush=True)
+    bench.operator.save("heap", state / "heap.pb.gz")
 
 
 def idle(bench, seconds):

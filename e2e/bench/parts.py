@@ -59,15 +59,15 @@ class Operator:
     def memory(self):
         return f"memory of the operator: {self.megabytes('VmRSS'):.0f} MB, at most {self.megabytes('VmHWM'):.0f} MB"
 
-    def ask(self, path):
-        connection = http.client.HTTPConnection("127.0.0.1", self.admin, timeout=10)
+    def ask(self, path, timeout=10):
+        connection = http.client.HTTPConnection("127.0.0.1", self.admin, timeout=timeout)
         try:
             connection.request("GET", path)
             answer = connection.getresponse()
-            return answer.status, answer.read().decode()
+            return answer.status, answer.read()
         except OSError:
             assert self.process.poll() is None, "the operator ended"
-            return 0, ""
+            return 0, b""
         finally:
             connection.close()
 
@@ -76,8 +76,14 @@ class Operator:
 
     def metric(self, name, labels=""):
         """Sum of a metric's series whose labels match."""
-        found = re.findall(rf"^{name}(?:{{[^}}]*{labels}[^}}]*}})? (\S+)$", self.ask("/metrics")[1], re.MULTILINE)
+        found = re.findall(rf"^{name}(?:{{[^}}]*{labels}[^}}]*}})? (\S+)$", self.ask("/metrics")[1].decode(), re.MULTILINE)
         return sum(map(float, found))
+
+    def save(self, profile, file):
+        """Writes a profile of it; only where it runs with `--profiling`."""
+        status, body = self.ask(f"/debug/pprof/{profile}", timeout=120)
+        assert status == 200, body
+        file.write_bytes(body)
 
     def stop(self):
         self.process.terminate()

@@ -8,6 +8,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::core::cel::{CompiledSchema, ValidationErrors, Validator, compile_schema};
 use kube::core::crd::CustomResourceExt;
+use regex_lite::Regex;
 use serde_json::{Map, Value};
 
 use crate::object::Kind;
@@ -42,6 +43,13 @@ static SCHEMAS: LazyLock<BTreeMap<Kind, JSONSchemaProps>> = LazyLock::new(|| {
 static RULES: LazyLock<BTreeMap<Kind, CompiledSchema>> = LazyLock::new(|| {
     let compile = |schema| serde_json::to_value(schema).map(|schema| compile_schema(&schema));
     SCHEMAS.iter().filter_map(|(kind, schema)| Some((*kind, compile(schema).ok()?))).collect()
+});
+
+/// The patterns of all kinds, by their text.
+static PATTERNS: LazyLock<BTreeMap<String, Regex>> = LazyLock::new(|| {
+    let mut patterns = BTreeMap::new();
+    SCHEMAS.values().for_each(|schema| collect_patterns(schema, &mut patterns));
+    patterns
 });
 
 static VALIDATOR: LazyLock<Validator> = LazyLock::new(Validator::new);
@@ -226,6 +234,24 @@ fn with_article(name: &str) -> String {
     }
 }
 
+fn collect_patterns(schema: &JSONSchemaProps, patterns: &mut BTreeMap<String, Regex>) {
+    if let Some(pattern) = &schema.pattern
+        && let Ok(compiled) = Regex::new(pattern)
+    {
+        patterns.insert(pattern.clone(), compiled);
+    }
+    let items = match &schema.items {
+        Some(JSONSchemaPropsOrArray::Schema(items)) => Some(&**items),
+        Some(JSONSchemaPropsOrArray::Schemas(_)) | None => None,
+    };
+    let values = match &schema.additional_properties {
+        Some(JSONSchemaPropsOrBool::Schema(values)) => Some(&**values),
+        Some(JSONSchemaPropsOrBool::Bool(_)) | None => None,
+    };
+    let fields = schema.properties.iter().flat_map(BTreeMap::values);
+    fields.chain(items).chain(values).for_each(|schema| collect_patterns(schema, patterns));
+}
+
 fn bounds(schema: &JSONSchemaProps, value: &Value) -> Option<String> {
     match value {
         Value::String(text) => {
@@ -240,7 +266,7 @@ fn bounds(schema: &JSONSchemaProps, value: &Value) -> Option<String> {
                 return Some("must not be empty".into());
             }
             if let Some(pattern) = &schema.pattern
-                && !regex_lite::Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(text))
+                && !PATTERNS.get(pattern).is_some_and(|pattern| pattern.is_match(text))
             {
                 return Some(format!("is `{text}`; must match {pattern}"));
             }

@@ -23,11 +23,13 @@ pub struct Unfit {
 /// denying and allows nothing, and a session counts no more: doubt never allows.
 pub fn load_stored(kind: Kind, metadata: ObjectMeta, mut data: Value) -> Result<Object, Box<Unfit>> {
     let mut problems = schema::apply(kind, &mut data);
+    // It has no rules, and as many conditions as cost the most to ask about.
+    let status = data.as_object_mut().and_then(|data| data.remove("status")).unwrap_or_default();
     if problems.is_empty() {
         name_it(&metadata, &mut data);
         problems = schema::check_rules(kind, &data, None);
     }
-    match typed(kind, metadata, &mut data) {
+    match typed(kind, metadata, &mut data, status) {
         Ok(object) if problems.is_empty() => Ok(object),
         Ok(object) => Err(Box::new(Unfit { left: left_of(object), problems })),
         Err(error) => {
@@ -50,9 +52,8 @@ fn name_it(metadata: &ObjectMeta, data: &mut Value) {
     data.insert("metadata".into(), Value::Object(named));
 }
 
-fn typed(kind: Kind, metadata: ObjectMeta, data: &mut Value) -> serde_json::Result<Object> {
-    let mut take = |field| data.get_mut(field).map(Value::take).unwrap_or_default();
-    let (spec, status) = (take("spec"), take("status"));
+fn typed(kind: Kind, metadata: ObjectMeta, data: &mut Value, status: Value) -> serde_json::Result<Object> {
+    let spec = data.get_mut("spec").map(Value::take).unwrap_or_default();
     Ok(match kind {
         Kind::Server => Object::Server(Box::new(MCPServer {
             metadata,

@@ -82,13 +82,18 @@ impl Subscription {
                 }
             }
         }
+        if self.pending.is_empty() {
+            // Thousands of streams wait for the next change.
+            self.pending = VecDeque::new();
+        }
     }
 }
 
 /// One stream.
 #[derive(Debug, Default)]
 pub struct Connection {
-    subscriptions: BTreeMap<&'static str, Subscription>,
+    /// Boxed: a node of the map has room for eleven.
+    subscriptions: BTreeMap<&'static str, Box<Subscription>>,
     nonces: u64,
     baseline_sent: bool,
     /// How long filter configurations count without a sign of life.
@@ -125,7 +130,7 @@ impl Connection {
 
     /// Resources whose last form was refused, by type and name, with the reason.
     pub fn refused(&self) -> BTreeMap<(&'static str, String), String> {
-        let of_type = |(type_url, s): (&&'static str, &Subscription)| {
+        let of_type = |(type_url, s): (&&'static str, &Box<Subscription>)| {
             let type_url = *type_url;
             s.refused
                 .iter()
@@ -137,7 +142,7 @@ impl Connection {
 
     /// Responses sent, acknowledged and refused so far.
     pub fn totals(&self) -> (u64, u64, u64) {
-        let sum = |count: fn(&Subscription) -> u64| self.subscriptions.values().map(count).sum();
+        let sum = |count: fn(&Subscription) -> u64| self.subscriptions.values().map(|s| count(s)).sum();
         (self.nonces, sum(|s| s.acknowledgements), sum(|s| s.refusals))
     }
 

@@ -16,7 +16,7 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 use tonic::transport::server::Connected;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Status, Streaming};
 
 use crate::connection::{Behind, Connection};
 use crate::discovery::Discovery;
@@ -146,7 +146,7 @@ impl<A: Admit> Service<A> {
     pub(crate) async fn subscribe(
         &self,
         request: Request<Streaming<DeltaDiscoveryRequest>>,
-    ) -> Result<Response<Responses>, Status> {
+    ) -> Result<Responses, Status> {
         let (proxy, target) = self.check(&request).await?;
         let number = self.streams.fetch_add(1, Ordering::Relaxed);
         let (responses, queue) = mpsc::channel(QUEUE);
@@ -159,7 +159,7 @@ impl<A: Admit> Service<A> {
             unanswered: None,
         };
         tokio::spawn(stream.run(request.into_inner(), self.ttl));
-        Ok(Response::new(Box::pin(ReceiverStream::new(queue).map(unboxed))))
+        Ok(Box::pin(ReceiverStream::new(queue).map(unboxed)))
     }
 }
 
@@ -205,12 +205,13 @@ impl StreamTask {
                 () = until(silent) => return "no answer from the filter",
                 () = &mut end => return "due to authenticate anew",
                 request = requests.next() => match request {
-                    Some(Ok(request)) => self.requested(request).await,
+                    // What is rare or short is boxed: room for it would be set aside in each stream, always.
+                    Some(Ok(request)) => Box::pin(self.requested(request)).await,
                     Some(Err(_)) => return "broken by the proxy",
                     None => return "closed by the proxy",
                 },
                 rung = bell.changed() => match rung {
-                    Ok(()) => match self.look(Connection::on_change).await {
+                    Ok(()) => match Box::pin(self.look(Connection::on_change)).await {
                         Ok(responses) => responses,
                         Err(Behind) => return "too far behind",
                     },
@@ -220,14 +221,15 @@ impl StreamTask {
             };
             // Before the sending, lest an answer be counted first.
             self.report();
-            if let Some(too_old) = self.too_old().await {
+            if let Some(too_old) = Box::pin(self.too_old()).await {
                 let told = self.responses.send(Err(Box::new(too_old)));
                 // Whoever does not take it sees the end of the stream all the same.
                 let _ = timeout(UNANSWERED, told).await;
                 return "the filter is too old";
             }
             for response in responses {
-                match timeout(UNANSWERED, self.responses.send(Ok(Box::new(response)))).await {
+                let sending = timeout(UNANSWERED, self.responses.send(Ok(Box::new(response))));
+                match Box::pin(sending).await {
                     Ok(Ok(())) => {}
                     Ok(Err(_)) => return "closed by the proxy",
                     Err(_) => return "not taken by the proxy",
