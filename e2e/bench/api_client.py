@@ -43,7 +43,7 @@ class ApiClient:
         try:
             try:
                 answer = self.send(connection, method, path, body, media)
-            except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
+            except (http.client.RemoteDisconnected, OSError):
                 # The API server closed it while nobody asked.
                 connection.close()
                 answer = self.send(connection, method, path, body, media)
