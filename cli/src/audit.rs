@@ -1,11 +1,14 @@
 //! `sallyport audit`: the record.
 
 mod export;
+mod exported;
+mod fields;
 mod keygen;
 mod print;
 mod source;
 mod sse;
 mod status;
+mod table;
 mod tail;
 mod verify;
 

@@ -102,6 +102,9 @@ def what_was_recorded_is_proven_from_the_api_the_store_and_an_export(stack):
     assert audit(stack, "export", export).returncode == 0
     assert verify(stack, "--file", export)["events"] == whole["events"]
     assert verify(stack, "--witness", export)["intact"]
+    table = stack.folder / "export.parquet"
+    assert audit(stack, "export", table).returncode == 0
+    assert verify(stack, table)["events"] == whole["events"]
     # A row less, and an answer changed.
     lines = export.read_text().splitlines()
     (stack.folder / "less.jsonl").write_text("\n".join(lines[:-3] + lines[-2:]) + "\n")

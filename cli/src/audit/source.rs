@@ -1,15 +1,17 @@
 //! Where the record is read: a store's file, or the control API.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use sallyport_audit_proof::{ChainId, Covered, Covers};
+use sallyport_audit_proof::{ChainId, Checkpoint, Covered, Covers, Verifier};
 use sallyport_event_store::{
     ChainName, ChainedEvent, Depth, Embedded, EventStore, Position, Selection, Span, StoredCheckpoint,
 };
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::client::Client;
 
@@ -17,6 +19,9 @@ use crate::client::Client;
 const PAGE: u32 = 1000;
 /// Checkpoints of one page.
 const CHECKPOINTS: u32 = 500;
+/// The ingest looks for what retention removed each second, and what it seals is stored a moment later.
+const TOLD: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_millis(200);
 
 /// A record that can be read.
 pub(crate) enum Source {
@@ -67,8 +72,21 @@ impl Source {
 
     /// All checkpoints, signed.
     pub(crate) async fn checkpoints(&self) -> anyhow::Result<Vec<Vec<u8>>> {
+        let mut tries = 0;
+        loop {
+            let all = self.checkpoints_after(0).await?;
+            // Old ones may have been removed between two pages.
+            let is_whole = all.windows(2).all(|pair| matches!(pair, [one, next] if one.0 + 1 == next.0));
+            tries += 1;
+            if is_whole || tries > 2 {
+                return Ok(all.into_iter().map(|(_, signed)| signed).collect());
+            }
+        }
+    }
+
+    /// Checkpoints after this sequence: their own, and the signed bytes.
+    async fn checkpoints_after(&self, mut after: u64) -> anyhow::Result<Vec<(u64, Vec<u8>)>> {
         let mut all = Vec::new();
-        let mut after = 0;
         loop {
             let page = match self {
                 Self::Store(store) => store.checkpoints(after, CHECKPOINTS).await?,
@@ -76,8 +94,32 @@ impl Source {
             };
             let Some(last) = page.last() else { return Ok(all) };
             after = last.sequence;
-            all.extend(page.into_iter().map(|checkpoint| checkpoint.bytes));
+            all.extend(page.into_iter().map(|checkpoint| (checkpoint.sequence, checkpoint.bytes)));
         }
+    }
+
+    /// Gives a verifier that has read all events what was sealed since the checkpoint `after`, until nothing is in doubt:
+    /// retention may have removed events while they were read, and the ingest tells of that a moment later. Answers with what
+    /// was given.
+    pub(crate) async fn settle(&self, verifier: &mut Verifier, after: u64) -> anyhow::Result<Vec<Vec<u8>>> {
+        let (mut after, mut given) = (after, Vec::new());
+        let until = Instant::now() + TOLD;
+        // Without a checkpoint nobody tells.
+        while after > 0 && verifier.is_in_doubt() {
+            let later = self.checkpoints_after(after).await?;
+            if later.is_empty() && Instant::now() >= until {
+                break;
+            }
+            if later.is_empty() {
+                tokio::time::sleep(LOOK).await;
+            }
+            for (sequence, signed) in later {
+                verifier.checkpoint(&signed);
+                after = sequence;
+                given.push(signed);
+            }
+        }
+        Ok(given)
     }
 
     /// What `which` selects of a record with these checkpoints.
@@ -155,6 +197,12 @@ impl Source {
             }
         }
     }
+}
+
+/// Number of the last of some checkpoints; 0: there is none, or it cannot be read.
+pub(crate) fn last_of(checkpoints: &[Vec<u8>]) -> u64 {
+    let last = checkpoints.last().and_then(|signed| Checkpoint::decode(signed).ok());
+    last.map_or(0, |(checkpoint, _)| checkpoint.sequence)
 }
 
 /// A chain as a proof names it.

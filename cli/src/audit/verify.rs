@@ -1,18 +1,15 @@
 //! `sallyport audit verify`.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use prost::Message;
-use sallyport_audit_proof::{Checkpoint, Covers, Event, Line, PublicKey, Report, Verifier};
-use sallyport_audit_proto::v1::AuditEvent;
-use sallyport_event_store::{Depth, envelope};
+use sallyport_audit_proof::{Checkpoint, Covers, Event, PublicKey, Report, Verifier};
+use sallyport_event_store::Depth;
 
+use super::exported::{Exported, Item};
 use super::print;
-use super::source::{Source, Which, id, name};
+use super::source::{Source, Which, id, last_of};
 use crate::client::{ApiArgs, Client};
 use crate::commands::{say, say_error};
 
@@ -25,13 +22,16 @@ enum Output {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct VerifyArgs {
+    /// An export, JSON lines or Parquet; what it covers was chosen when it was made.
+    #[arg(conflicts_with_all = ["file", "store", "since", "until", "server"])]
+    export: Option<PathBuf>,
     /// File of the public key; several where the key was changed.
     #[arg(long, required = true)]
     public_key: Vec<PathBuf>,
     /// Reads a store's file.
     #[arg(long, conflicts_with = "file")]
     store: Option<PathBuf>,
-    /// Reads an export; what it covers was chosen when it was made.
+    /// The export, as a flag.
     #[arg(long, conflicts_with_all = ["since", "until", "server"])]
     file: Option<PathBuf>,
     #[command(flatten)]
@@ -39,7 +39,7 @@ pub(crate) struct VerifyArgs {
     /// Leaves out checkpoints of the last so many seconds: behind Kafka a store may have them before the events.
     #[arg(long, default_value_t = 0, value_name = "SECONDS")]
     settle: u64,
-    /// Checkpoints that were kept elsewhere (lines of an export): each must be in the record.
+    /// Checkpoints that were kept elsewhere, an export or lines of one: each must be in the record.
     #[arg(long)]
     witness: Option<PathBuf>,
     /// Checks the chains alone, not whether what the store tells of events is what they say.
@@ -71,8 +71,8 @@ pub(crate) async fn run(args: &VerifyArgs) -> ExitCode {
 
 async fn verify(args: &VerifyArgs) -> anyhow::Result<Report> {
     let keys = args.public_key.iter().map(|path| read_key(path)).collect::<anyhow::Result<Vec<_>>>()?;
-    if let Some(path) = &args.file {
-        return of_lines(path, keys, args);
+    if let Some(path) = args.export.as_ref().or(args.file.as_ref()) {
+        return of_export(path, keys, args);
     }
     let source = match &args.store {
         Some(path) => Source::store(path)?,
@@ -91,6 +91,7 @@ async fn verify(args: &VerifyArgs) -> anyhow::Result<Report> {
         Ok(())
     };
     source.events(&covers, depth, take).await?;
+    source.settle(&mut verifier, last_of(&checkpoints)).await?;
     Ok(verifier.finish())
 }
 
@@ -110,58 +111,91 @@ fn read_key(path: &Path) -> anyhow::Result<PublicKey> {
 }
 
 /// A verifier that expects what `--witness` holds.
-pub(super) fn begin(keys: Vec<PublicKey>, covers: Covers, args: &VerifyArgs) -> anyhow::Result<Verifier> {
+fn begin(keys: Vec<PublicKey>, covers: Covers, args: &VerifyArgs) -> anyhow::Result<Verifier> {
     let mut verifier = Verifier::new(keys, covers);
     let Some(path) = &args.witness else { return Ok(verifier) };
-    for line in lines(path)? {
-        if let Line::Checkpoint(signed) = line? {
-            verifier.expect(&signed).with_context(|| format!("a checkpoint in {}", path.display()))?;
-        }
+    for signed in Exported::checkpoints(path)? {
+        verifier.expect(&signed).with_context(|| format!("a checkpoint in {}", path.display()))?;
     }
     Ok(verifier)
 }
 
-fn lines(path: &Path) -> anyhow::Result<impl Iterator<Item = anyhow::Result<Line>> + use<'_>> {
-    let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(BufReader::new(file).lines().zip(1..).map(move |(line, number)| {
-        let place = || format!("{} line {number}", path.display());
-        Line::parse(&line.with_context(place)?).with_context(place)
-    }))
-}
-
-fn of_lines(path: &Path, keys: Vec<PublicKey>, args: &VerifyArgs) -> anyhow::Result<Report> {
-    let mut lines = lines(path)?;
-    let Some(Line::Begin(covers)) = lines.next().transpose()? else {
-        anyhow::bail!("{} does not begin like an export", path.display());
-    };
+fn of_export(path: &Path, keys: Vec<PublicKey>, args: &VerifyArgs) -> anyhow::Result<Report> {
+    let (covers, mut export) = Exported::open(path, !args.chains_only)?;
+    let mut has = Counted::default();
+    let mut faults = Vec::new();
+    let mut checkpoints = Vec::new();
+    let mut item = export.next()?;
+    while let Some(Item::Checkpoint { signed, differs }) = item {
+        has.checkpoints += 1;
+        faults.extend(differs.map(|what| has.fault(what)));
+        checkpoints.push(signed);
+        item = export.next()?;
+    }
+    let covers = widened(covers, &checkpoints, &mut faults)?;
     let mut verifier = begin(keys, covers, args)?;
-    let mut counted = (0, 0);
-    for line in lines {
-        match line? {
-            Line::Begin(_) => anyhow::bail!("{} begins twice", path.display()),
-            Line::Checkpoint(signed) => {
-                counted.1 += 1;
+    settled(checkpoints, args.settle).iter().for_each(|signed| verifier.checkpoint(signed));
+    let mut said = None;
+    while let Some(next) = item {
+        match next {
+            Item::Checkpoint { signed, differs } => {
+                has.checkpoints += 1;
+                faults.extend(differs.map(|what| has.fault(what)));
                 verifier.checkpoint(&signed);
             }
-            Line::Event { chain, seq, hash, bytes, envelope: said } => {
-                counted.0 += 1;
-                let differs = said.filter(|_| !args.chains_only).and_then(|said| {
-                    let event = AuditEvent::decode(bytes.as_slice()).ok()?;
-                    (said != envelope(&name(&chain), &hash, &event)).then_some("envelope")
-                });
+            Item::Event { chain, seq, hash, bytes, differs } => {
+                has.events += 1;
                 verifier.event(Event { chain: &chain, seq, hash: &hash, bytes: &bytes, differs });
             }
-            Line::End { events, checkpoints } => {
-                if counted != (events, checkpoints) {
-                    let (has, and) = counted;
-                    verifier.export_fault(format!(
-                        "it says that it has {events} events and {checkpoints} checkpoints, and has {has} and {and}"
-                    ));
-                }
-                return Ok(verifier.finish());
+            Item::End { events, checkpoints } => {
+                said = Some(Counted { events, checkpoints });
+                break;
             }
         }
+        item = export.next()?;
     }
-    verifier.export_fault("it is cut off: its last line is missing");
+    faults.extend(has.against(said));
+    faults.into_iter().for_each(|fault| verifier.export_fault(fault));
     Ok(verifier.finish())
+}
+
+/// What an export has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counted {
+    events: u64,
+    checkpoints: u64,
+}
+
+impl Counted {
+    /// What is wrong with the last checkpoint.
+    fn fault(self, what: &str) -> String {
+        format!("the {what} of its checkpoint {} says something else than what was signed", self.checkpoints)
+    }
+
+    /// What is wrong with what it says that it has; none: its end is missing.
+    fn against(self, said: Option<Self>) -> Option<String> {
+        let Self { events: has, checkpoints: and } = self;
+        match said {
+            None => Some("it is cut off: its last line is missing".into()),
+            Some(said) if said == self => None,
+            Some(Self { events, checkpoints }) => Some(format!(
+                "it says that it has {events} events and {checkpoints} checkpoints, and has {has} and {and}"
+            )),
+        }
+    }
+}
+
+/// What an export covers, which nobody signed: at least what follows from its selection and its checkpoints.
+fn widened(covers: Covers, checkpoints: &[Vec<u8>], faults: &mut Vec<String>) -> anyhow::Result<Covers> {
+    let Some(parts) = covers.parts.clone() else { return Ok(covers) };
+    if covers.since.is_none() && covers.until.is_none() && covers.server.is_none() {
+        faults.push("it leaves out events without saying which were chosen".into());
+    }
+    let nanos = |time: &Option<String>| {
+        let time = time.as_deref().map(str::parse::<jiff::Timestamp>).transpose();
+        let time = time.context("the time from or until which the export covers events is none")?;
+        anyhow::Ok(time.map(|time| u64::try_from(time.as_nanosecond()).unwrap_or(0)))
+    };
+    let (since, until) = (nanos(&covers.since)?, nanos(&covers.until)?);
+    Ok(covers.with_parts(parts, checkpoints.iter().map(Vec::as_slice), since, until))
 }

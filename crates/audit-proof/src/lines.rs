@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::checkpoint::{ChainId, Checkpoint, hex};
 
@@ -87,7 +87,7 @@ impl Covers {
 }
 
 /// A line.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub enum Line {
     /// The first.
     Begin(Covers),
@@ -103,8 +103,8 @@ pub enum Line {
         hash: [u8; 32],
         /// Its bytes.
         bytes: Vec<u8>,
-        /// The same to read.
-        envelope: Option<Value>,
+        /// The same to read, as JSON.
+        envelope: Option<Box<RawValue>>,
     },
     /// The last.
     End {
@@ -124,17 +124,21 @@ pub enum LineError {
     /// Another format.
     #[error("is an export of the format `{0}`; this program knows `{FORMAT}`")]
     Format(String),
-    /// Not base64 or not hexadecimal.
+    /// Something that each such line has.
+    #[error("has no `{0}`")]
+    Missing(&'static str),
+    /// Not base64, not hexadecimal, or not a number.
     #[error("`{0}` cannot be decoded")]
     Encoding(&'static str),
 }
 
-#[derive(Serialize, Deserialize)]
+/// A line as it is written.
+#[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-enum Written {
+enum Written<'l> {
     Begin {
-        format: String,
-        covers: Covers,
+        format: &'static str,
+        covers: &'l Covers,
     },
     Checkpoint {
         sequence: u64,
@@ -145,17 +149,46 @@ enum Written {
     },
     Event {
         #[serde(flatten)]
-        chain: ChainId,
+        chain: &'l ChainId,
         seq: u64,
         hash: String,
         bytes: String,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        envelope: Option<Value>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        envelope: Option<&'l RawValue>,
     },
     End {
         events: u64,
         checkpoints: u64,
     },
+}
+
+/// A line as it is read: of any kind, so that it is read in one go.
+#[derive(Deserialize)]
+struct Read<'l> {
+    #[serde(rename = "type")]
+    kind: Kind,
+    format: Option<String>,
+    covers: Option<Covers>,
+    signed: Option<String>,
+    proxy: Option<String>,
+    worker: Option<u32>,
+    epoch: Option<String>,
+    seq: Option<u64>,
+    hash: Option<String>,
+    bytes: Option<String>,
+    #[serde(borrow)]
+    envelope: Option<&'l RawValue>,
+    events: Option<u64>,
+    checkpoints: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Kind {
+    Begin,
+    Checkpoint,
+    Event,
+    End,
 }
 
 impl Line {
@@ -164,23 +197,43 @@ impl Line {
     /// # Errors
     /// It is none.
     pub fn parse(text: &str) -> Result<Self, LineError> {
-        let decode = |name, text: &str| STANDARD.decode(text).map_err(|_| LineError::Encoding(name));
-        Ok(match serde_json::from_str(text)? {
-            Written::Begin { format, .. } if format != FORMAT => return Err(LineError::Format(format)),
-            Written::Begin { covers, .. } => Self::Begin(covers),
-            Written::Checkpoint { signed, .. } => Self::Checkpoint(decode("signed", &signed)?),
-            Written::Event { chain, seq, hash, bytes, envelope } => {
-                let hash = unhex(&hash).ok_or(LineError::Encoding("hash"))?;
-                Self::Event { chain, seq, hash, bytes: decode("bytes", &bytes)?, envelope }
+        let read: Read<'_> = serde_json::from_str(text)?;
+        Ok(match read.kind {
+            Kind::Begin => {
+                let format = read.format.ok_or(LineError::Missing("format"))?;
+                if format != FORMAT {
+                    return Err(LineError::Format(format));
+                }
+                Self::Begin(read.covers.ok_or(LineError::Missing("covers"))?)
             }
-            Written::End { events, checkpoints } => Self::End { events, checkpoints },
+            Kind::Checkpoint => Self::Checkpoint(decoded("signed", read.signed)?),
+            Kind::Event => {
+                let epoch = read.epoch.ok_or(LineError::Missing("epoch"))?;
+                let chain = ChainId {
+                    proxy: read.proxy.ok_or(LineError::Missing("proxy"))?,
+                    worker: read.worker.ok_or(LineError::Missing("worker"))?,
+                    epoch: epoch.parse().map_err(|_| LineError::Encoding("epoch"))?,
+                };
+                let hash = read.hash.ok_or(LineError::Missing("hash"))?;
+                Self::Event {
+                    chain,
+                    seq: read.seq.ok_or(LineError::Missing("seq"))?,
+                    hash: unhex(&hash).ok_or(LineError::Encoding("hash"))?,
+                    bytes: decoded("bytes", read.bytes)?,
+                    envelope: read.envelope.map(ToOwned::to_owned),
+                }
+            }
+            Kind::End => Self::End {
+                events: read.events.ok_or(LineError::Missing("events"))?,
+                checkpoints: read.checkpoints.ok_or(LineError::Missing("checkpoints"))?,
+            },
         })
     }
 
     /// As text, without the line's end.
     pub fn write(&self) -> String {
         let written = match self {
-            Self::Begin(covers) => Written::Begin { format: FORMAT.into(), covers: covers.clone() },
+            Self::Begin(covers) => Written::Begin { format: FORMAT, covers },
             Self::Checkpoint(signed) => {
                 let (checkpoint, hash) = Checkpoint::decode(signed).unwrap_or_default();
                 Written::Checkpoint {
@@ -191,11 +244,11 @@ impl Line {
                 }
             }
             Self::Event { chain, seq, hash, bytes, envelope } => Written::Event {
-                chain: chain.clone(),
+                chain,
                 seq: *seq,
                 hash: hex(hash),
                 bytes: STANDARD.encode(bytes),
-                envelope: envelope.clone(),
+                envelope: envelope.as_deref(),
             },
             Self::End { events, checkpoints } => Written::End { events: *events, checkpoints: *checkpoints },
         };
@@ -204,15 +257,30 @@ impl Line {
     }
 }
 
+fn decoded(name: &'static str, text: Option<String>) -> Result<Vec<u8>, LineError> {
+    let text = text.ok_or(LineError::Missing(name))?;
+    STANDARD.decode(text).map_err(|_| LineError::Encoding(name))
+}
+
 fn unhex(text: &str) -> Option<[u8; 32]> {
     let mut hash = [0; 32];
-    if text.len() != 64 || !text.is_ascii() {
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    if pairs.len() != hash.len() || !rest.is_empty() {
         return None;
     }
-    for (index, byte) in hash.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.get(2 * index..2 * index + 2)?, 16).ok()?;
+    for (byte, [high, low]) in hash.iter_mut().zip(pairs) {
+        *byte = nibble(*high)? << 4 | nibble(*low)?;
     }
     Some(hash)
+}
+
+fn nibble(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -224,18 +292,21 @@ mod tests {
         let chain = ChainId { proxy: "p\n\"".into(), worker: 1, epoch: u64::MAX };
         let part = Covered { chain: chain.clone(), first: 1, last: 2 };
         let covers = Covers { server: Some("a/b".into()), parts: Some(vec![part]), ..Covers::default() };
-        let envelope = Some(serde_json::json!({"source": "x"}));
+        let envelope = RawValue::from_string(r#"{"source":"x"}"#.into()).unwrap();
+        let bytes = vec![1, 2, 255];
         for line in [
             Line::Begin(covers),
-            Line::Event { chain, seq: 7, hash: [9; 32], bytes: vec![1, 2, 255], envelope },
+            Line::Event { chain, seq: 7, hash: [0xa9; 32], bytes, envelope: Some(envelope) },
             Line::End { events: 1, checkpoints: 0 },
         ] {
             let text = line.write();
             assert!(!text.contains('\n'));
-            assert_eq!(Line::parse(&text).unwrap(), line, "{text}");
+            assert_eq!(format!("{:?}", Line::parse(&text).unwrap()), format!("{line:?}"), "{text}");
         }
         assert!(Line::parse("{}").is_err());
         let other = r#"{"type":"begin","format":"x","covers":{}}"#;
         assert!(matches!(Line::parse(other), Err(LineError::Format(_))));
+        let less = r#"{"type":"event","proxy":"p","worker":1,"epoch":"7","seq":1,"bytes":""}"#;
+        assert!(matches!(Line::parse(less), Err(LineError::Missing("hash"))));
     }
 }

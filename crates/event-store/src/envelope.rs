@@ -15,7 +15,7 @@ pub fn event_type(event: &AuditEvent) -> &str {
 }
 
 /// Source of a server's events, or the other program that sent it.
-pub(crate) fn source(event: &AuditEvent) -> String {
+pub fn source(event: &AuditEvent) -> String {
     if !event.source.is_empty() {
         event.source.clone()
     } else if event.server.is_empty() {
@@ -26,7 +26,7 @@ pub(crate) fn source(event: &AuditEvent) -> String {
 }
 
 /// `allow` or `deny`; an outcome told after its verdict has none of its own.
-pub(crate) fn decision(event: &AuditEvent) -> Option<&'static str> {
+pub fn decision(event: &AuditEvent) -> Option<&'static str> {
     if !event.source.is_empty() {
         let payload: Option<Value> = serde_json::from_slice(&event.payload).ok();
         let told = payload.as_ref()?.get("decision")?.as_str()?;
