@@ -22,7 +22,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Runs everything on this machine: control plane, Envoy, audit ingest and API.
-    Up(UpArgs),
+    Up(Box<UpArgs>),
     /// Runs the control plane alone.
     Operator(Box<sallyport_operator::Args>),
     /// Runs the audit ingest alone.

@@ -21,7 +21,7 @@ const DENIED: u8 = 2;
 /// Runs a command.
 pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Up(args) => return up::run(args).await,
+        Command::Up(args) => return up::run(*args).await,
         Command::Exec(args) => return up::exec(args),
         Command::Operator(args) => {
             process("operator", |shutdown| sallyport_operator::run(*args, shutdown)).await?;

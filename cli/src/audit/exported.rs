@@ -103,7 +103,8 @@ impl Exported {
                     let event = AuditEvent::decode(bytes.as_slice()).ok()?;
                     let derived = envelope(&name(&chain), &hash, &event);
                     // What this program wrote says the same in the same letters; other tools may set them otherwise.
-                    let is_same = said.get() == derived.to_string()
+                    let text = derived.to_string();
+                    let is_same = said.get() == text
                         || serde_json::from_str::<serde_json::Value>(said.get())
                             .is_ok_and(|said| said == derived);
                     (!is_same).then_some("envelope")

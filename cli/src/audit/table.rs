@@ -156,7 +156,7 @@ impl Column {
     fn push(&mut self, cell: &Cell<'_>) {
         match (self, cell) {
             (Self::Bytes(column), Cell::Text(value)) => {
-                push_bytes(column, value.as_deref().map(str::as_bytes))
+                push_bytes(column, value.as_deref().map(str::as_bytes));
             }
             (Self::Bytes(column), Cell::Binary(value)) => push_bytes(column, *value),
             (Self::Small(column), Cell::Small(value)) => column.push(value.map(u32::cast_signed)),

@@ -57,12 +57,15 @@ async fn a_table_of_several_groups_is_read_to_its_end() {
     assert_eq!((code, &report["events"]), (0, &Value::from(10_400)), "{report:#}");
 }
 
+/// What is done to a table, and what the report must say of it.
+type Case = (&'static str, &'static [&'static str], fn(&mut Columns));
+
 /// Rows: two checkpoints, then 80 events.
 #[tokio::test]
 async fn whatever_is_changed_in_a_table_is_found() {
     let record = Record::with_events(40).await.reader();
     let table = record.export("export.parquet", &[]);
-    let cases: [(&str, &[&str], fn(&mut Columns)); 14] = [
+    let cases: [Case; 14] = [
         ("a byte of an event", &["alterations"], |table| flip(table, "bytes", 9, 50)),
         ("a byte of a hash", &["alterations"], |table| flip(table, "hash", 9, 3)),
         ("a decision", &["alterations"], |table| table.bytes("decision")[9] = Some("deny".into())),
@@ -80,10 +83,10 @@ async fn whatever_is_changed_in_a_table_is_found() {
         ("a reordered pair", &["alterations"], |table| table.swap(9, 10)),
         ("swapped checkpoints", &["checkpoint_faults"], |table| table.swap(0, 1)),
         ("another checkpoint's bytes", &["checkpoint_faults", "export_faults"], |table| {
-            table.bytes("bytes").swap(0, 1)
+            table.bytes("bytes").swap(0, 1);
         }),
         ("a byte of a checkpoint", &["checkpoint_faults", "export_faults"], |table| {
-            flip(table, "bytes", 1, 60)
+            flip(table, "bytes", 1, 60);
         }),
         ("a checkpoint less", &["checkpoint_faults", "export_faults"], |table| table.remove(0)),
         ("a checkpoint's number", &["export_faults"], |table| {

@@ -130,14 +130,13 @@ impl Connection {
 
     /// Resources whose last form was refused, by type and name, with the reason.
     pub fn refused(&self) -> BTreeMap<(&'static str, String), String> {
-        let of_type = |(type_url, s): (&&'static str, &Box<Subscription>)| {
-            let type_url = *type_url;
+        let of_type = |(type_url, s): (&'static str, &Subscription)| {
             s.refused
                 .iter()
                 .map(move |(name, reason)| ((type_url, name.clone()), reason.clone()))
                 .collect::<Vec<_>>()
         };
-        self.subscriptions.iter().flat_map(of_type).collect()
+        self.subscriptions.iter().map(|(type_url, s)| (*type_url, &**s)).flat_map(of_type).collect()
     }
 
     /// Responses sent, acknowledged and refused so far.

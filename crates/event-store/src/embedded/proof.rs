@@ -109,7 +109,8 @@ fn difference(stored: &ChainedEvent, row: &Row<'_>) -> rusqlite::Result<Option<&
     let derived = envelope(&stored.chain, &stored.hash, &event);
     let said = row.get_ref("envelope")?.as_str().unwrap_or_default();
     // As values where the text is another: a row of an earlier version may lack what was added since, and then says nothing else.
-    let agrees = said == derived.to_string()
+    let text = derived.to_string();
+    let agrees = said == text
         || serde_json::from_str(said).is_ok_and(|said: serde_json::Value| is_within(&said, &derived));
     Ok((!agrees).then_some("envelope"))
 }
