@@ -16,16 +16,17 @@ USER = {"sallyport": "of the stack"}
 
 
 class AuditStack(Stack):
-    """`sallyport up` before Kafka and ClickHouse, which it reaches over TLS, with passwords."""
+    """`sallyport up` before Kafka and ClickHouse, which it reaches over TLS, with passwords. The file `settings` says how it reaches
+    Kafka, as the one of `users`, a password by its name."""
 
-    def __init__(self):
+    def __init__(self, users=USER):
         self.kafka = self.clickhouse = None
         try:
-            self.kafka, self.clickhouse = Kafka(users=USER), ClickHouse(tls=True)
-            [name] = USER
-            settings = self.kafka.folder / "client.properties"
-            settings.write_text(self.kafka.client(name))
-            options = ["--kafka", self.kafka.secure, "--kafka-config", settings, "--kafka-format", "json"]
+            self.kafka, self.clickhouse = Kafka(users=users), ClickHouse(tls=True)
+            [name] = users
+            self.settings = self.kafka.folder / "client.properties"
+            self.settings.write_text(self.kafka.client(name))
+            options = ["--kafka", self.kafka.secure, "--kafka-config", self.settings, "--kafka-format", "json"]
             super().__init__([*options, *self.clickhouse.flags()])
         except BaseException:
             self.stop_beside()

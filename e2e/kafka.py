@@ -45,10 +45,10 @@ def install():
     return folder
 
 
-# The listener for users: TLS, and a password that is proven without being sent.
+# The listener for users: TLS, and a password that is proven without being sent, or sent.
 SECURE = {
     "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL", "ssl.keystore.type": "PEM",
-    "sasl.enabled.mechanisms": "SCRAM-SHA-512",
+    "sasl.enabled.mechanisms": "SCRAM-SHA-512,PLAIN",
     "listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config": "org.apache.kafka.common.security.scram.ScramLoginModule required;",
 }
 
@@ -110,7 +110,9 @@ class Kafka:
         impatient = IMPATIENT if brokers > 1 else {}
         self.settings = {**replicas, **impatient, **{name.replace("_", "."): value for name, value in settings.items()}}
         if users:
-            self.settings |= SECURE | {"ssl.keystore.location": self.certify()}
+            known = " ".join(f'user_{name}="{password}"' for name, password in users.items())
+            login = f"org.apache.kafka.common.security.plain.PlainLoginModule required {known};"
+            self.settings |= SECURE | {"listener.name.sasl_ssl.plain.sasl.jaas.config": login, "ssl.keystore.location": self.certify()}
         self.cluster_id = "c2FsbHlwb3J0LXRlc3RzMA"
         self.brokers = [Broker(self, number, (free_port(), free_port(), free_port())) for number in range(1, brokers + 1)]
         try:
@@ -129,16 +131,16 @@ class Kafka:
         return ",".join(f"127.0.0.1:{broker.ports[2]}" for broker in self.brokers)
 
     def certify(self):
-        """The brokers' certificate and key, in one file."""
+        """The brokers' certificate and key, in one file. It is good for the address, and not for the name of this machine."""
         authority = Authority(self.folder / "tls", "kafka")
-        authority.issue_local("broker")
+        authority.issue("broker", "/CN=broker", "serverAuth", ["IP:127.0.0.1"])
         keystore = self.folder / "tls/broker.pem"
         keystore.write_text((self.folder / "tls/broker.key").read_text() + (self.folder / "tls/broker.crt").read_text())
         return keystore
 
-    def client(self, name, password=None, authority=None):
+    def client(self, name, password=None, authority=None, mechanism="SCRAM-SHA-512"):
         """librdkafka's properties of a user; the right ones, unless others are given."""
-        return (f"security.protocol=sasl_ssl\nsasl.mechanism=SCRAM-SHA-512\nsasl.username={name}\n"
+        return (f"security.protocol=sasl_ssl\nsasl.mechanism={mechanism}\nsasl.username={name}\n"
                 f"sasl.password={password or self.users[name]}\nssl.ca.location={authority or self.folder / 'tls/ca.crt'}\n")
 
     def command(self, main, *arguments, heap="256m"):
