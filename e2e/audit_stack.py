@@ -8,11 +8,14 @@ import time
 
 from clickhouse import READER, ClickHouse
 from harness import Stack, until
-from kafka import Kafka
+from kafka import STRICT, Kafka
 
 # How long what is broken stays away, in seconds.
 AWAY = 4
 USER = {"sallyport": "of the stack"}
+# All that ingest and processor need, as docs/audit.md says.
+TOPICS = [part for topic in ("mcp.events", "mcp.events.dead", "mcp.checkpoints") for part in ("--topic", topic)]
+RIGHTS = ["--producer", "--consumer", *TOPICS, "--group", "sallyport-processor"]
 
 
 class AuditStack(Stack):
@@ -22,8 +25,9 @@ class AuditStack(Stack):
     def __init__(self, users=USER):
         self.kafka = self.clickhouse = None
         try:
-            self.kafka, self.clickhouse = Kafka(users=users), ClickHouse(tls=True)
+            self.kafka, self.clickhouse = Kafka(users=users, **STRICT), ClickHouse(tls=True)
             [name] = users
+            self.kafka.allow(name, *RIGHTS)
             self.settings = self.kafka.folder / "client.properties"
             self.settings.write_text(self.kafka.client(name))
             options = ["--kafka", self.kafka.secure, "--kafka-config", self.settings, "--kafka-format", "json"]

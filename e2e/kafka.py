@@ -51,6 +51,8 @@ SECURE = {
     "sasl.enabled.mechanisms": "SCRAM-SHA-512,PLAIN",
     "listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config": "org.apache.kafka.common.security.scram.ScramLoginModule required;",
 }
+# Users may do nothing until it is allowed, but for our own tools and the brokers.
+STRICT = {"authorizer_class_name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer", "super_users": "User:ANONYMOUS"}
 
 
 class Broker:
@@ -171,6 +173,11 @@ class Kafka:
 
     def topics(self, *arguments):
         return self.java("org.apache.kafka.tools.TopicCommand", "--bootstrap-server", self.bootstrap, *arguments)
+
+    def allow(self, name, *rights):
+        """Allows a user of a strict cluster what the arguments of Kafka's tool say."""
+        address = ("--bootstrap-server", self.bootstrap)
+        self.java("org.apache.kafka.tools.AclCommand", *address, "--add", "--allow-principal", f"User:{name}", *rights)
 
     def leader(self, topic, partition=0):
         lines = self.topics("--describe", "--topic", topic)
