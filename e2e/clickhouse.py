@@ -13,14 +13,14 @@ from cluster.certificates import Authority
 from harness import ROOT
 
 PYTHON = ROOT / ".cache/tools/clickhouse/bin/python"
-WRITER, READER = ("writer", "of events"), ("reader", "of events, too")
+WRITER, READER = ("sallyport_writer", "of events"), ("sallyport_reader", "of events, too")
 
 
 class ClickHouse:
     """A server with a user who writes and one who only reads; `url` is where it listens. With `tls`, over TLS with a certificate of
-    the authority `authority`, a file."""
+    the authority `authority`, a file. It listens on this machine alone, or `at` another address and port."""
 
-    def __init__(self, tls=False):
+    def __init__(self, tls=False, at=("127.0.0.1", 0)):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="sallyport-clickhouse-"))
         users = {WRITER[0]: {"password": WRITER[1], "readonly": False}, READER[0]: {"password": READER[1], "readonly": True}}
         (self.folder / "users.json").write_text(json.dumps(users))
@@ -28,18 +28,18 @@ class ClickHouse:
             (self.folder / f"{name}.password").write_text(f"{password}\n")
         self.authority = self.context = None
         if tls:
-            Authority(self.folder, "clickhouse").issue_local("tls")
+            Authority(self.folder, "clickhouse").issue_local("tls", at[0])
             self.authority = self.folder / "ca.crt"
             self.context = ssl.create_default_context(cafile=self.authority)
         if not PYTHON.exists():
             raise RuntimeError("ClickHouse's engine is missing; run scripts/setup.sh")
-        command = [PYTHON, ROOT / "e2e/fixtures/clickhouse_server.py", "0", self.folder]
+        command = [PYTHON, ROOT / "e2e/fixtures/clickhouse_server.py", str(at[1]), self.folder, at[0]]
         self.log = open(self.folder / "log", "w")
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, text=True, start_new_session=True)
         line = self.process.stdout.readline()
         if not line.startswith("listening on "):
             raise RuntimeError(f"ClickHouse does not start:\n{(self.folder / 'log').read_text()[-3000:]}")
-        self.url = f"http{'s' if tls else ''}://127.0.0.1:{line.split()[-1]}"
+        self.url = f"http{'s' if tls else ''}://{at[0]}:{line.split()[-1]}"
 
     def flags(self, user=WRITER, authority=None):
         """What a process needs to reach it as a user, by its own authority unless another is given."""

@@ -30,6 +30,8 @@ SESSION = f"/apis/mcpruntime.org/v1alpha1/namespaces/{NAMESPACE}/mcpagentsession
 class Installed(Callers, ControlApi):
     """Sallyport and payments in a cluster, and a way to both."""
 
+    OVERLAY = "dev"
+
     def __init__(self, cluster, keep):
         self.cluster, self.keep = cluster, keep
         self.ways = contextlib.ExitStack()
@@ -45,8 +47,8 @@ class Installed(Callers, ControlApi):
     def install(self):
         began = time.monotonic()
         self.cluster.our_images()
-        aside("$ sallyport install --overlay dev")
-        self.sallyport("install", "--overlay", "dev", "--kubeconfig", self.cluster.kubeconfig)
+        aside(f"$ sallyport install --overlay {self.OVERLAY}")
+        self.sallyport("install", "--overlay", self.OVERLAY, "--kubeconfig", self.cluster.kubeconfig)
         aside(f"images imported, operator, webhook, ingest and control API ready after {time.monotonic() - began:.1f} s")
 
     def deploy(self):
@@ -57,13 +59,20 @@ class Installed(Callers, ControlApi):
         image = self.cluster.our_images()["sallyport-sample-payments"]
         for path in sorted((ROOT / "config/samples/payments").glob("*.yaml"), reverse=True):
             self.cluster.apply(path.read_text().replace(f"image: {IMAGE}", f"image: {image}"), NAMESPACE)
-        self.cluster.until(SERVER, lambda server: server.get("status", {}).get("phase") == "Ready", 120)
+        self.cluster.until(SERVER, self.serves, 120)
         aside(f"payments runs, and its policy is enforced, after {time.monotonic() - began:.1f} s")
+
+    def serves(self, server):
+        """Whether the server is all that this installation can make of it."""
+        return server.get("status", {}).get("phase") == "Ready"
 
     def open(self):
         self.typescript = self.ways.enter_context(stopping(TypeScript()))
         self.gateway = self.ways.enter_context(self.cluster.reach(NAMESPACE, "service/payments", 80))
-        # Forwarded in any case: the network policies let nobody else in.
+        self.open_control()
+
+    def open_control(self):
+        """Forwarded in any case: the network policies let nobody else in. It leads to one pod, and ends with that."""
         forward = ["--namespace", SYSTEM, "port-forward", "service/sallyport-control-api", ":80"]
         _, port = self.ways.enter_context(self.cluster.background(forward, r"Forwarding from 127\.0\.0\.1:(\d+)"))
         self.control = ("127.0.0.1", port)
@@ -88,16 +97,18 @@ class Installed(Callers, ControlApi):
     def close(self):
         self.ways.close()
         if not self.keep:
+            # Nobody calls any more, so pods need not take the time that they have for the calls of others.
+            for kind, *how in [("mcpservers",), ("pods", "--force", "--grace-period=0")]:
+                self.cluster.kubectl("delete", kind, "--all", "--namespace", NAMESPACE, *how, check=False)
             self.cluster.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found")
-        self.cluster.stop()
 
 
 @contextlib.contextmanager
-def stopping(process):
+def stopping(what):
     try:
-        yield process
+        yield what
     finally:
-        process.stop()
+        what.stop()
 
 
 def revoke(demo):
@@ -159,7 +170,7 @@ def main():
     once = "--once" in sys.argv[1:]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     print("Sallyport on Kubernetes: a call passes two gates, the administrator's grant and the user's consent, or it does not pass.")
-    with contextlib.suppress(KeyboardInterrupt), contextlib.closing(Installed(cluster(), keep=not once)) as demo:
+    with contextlib.suppress(KeyboardInterrupt), stopping(cluster()) as at, contextlib.closing(Installed(at, keep=not once)) as demo:
         walk.payments(demo)
         revoke(demo)
         until(lambda: demo.events(reason="session_revoked"), what="the last event")

@@ -19,6 +19,8 @@ SETTINGS = {
     "group.initial.rebalance.delay.ms": "0", "offsets.topic.num.partitions": "4", "transaction.state.log.num.partitions": "4",
     "controlled.shutdown.enable": "true", "log.retention.ms": "-1",
 }
+# The first broker's port for users comes next, where nobody else may have it.
+USUAL_PORT = 9092
 # What leaders and elections wait for, for tests that end them.
 IMPATIENT = {
     "broker.heartbeat.interval.ms": "300", "broker.session.timeout.ms": "2000", "controller.quorum.election.timeout.ms": "500",
@@ -66,10 +68,12 @@ class Broker:
     def format(self):
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir()
-        listeners = zip(("PLAINTEXT", "CONTROLLER", *(["SASL_SSL"] if self.kafka.users else [])), self.ports)
+        listeners = [f"PLAINTEXT://127.0.0.1:{self.ports[0]}", f"CONTROLLER://127.0.0.1:{self.ports[1]}"]
+        if self.kafka.users:
+            listeners.append(f"SASL_SSL://{self.kafka.address}:{self.ports[2]}")
         settings = {
             **SETTINGS, **self.kafka.settings, "node.id": self.number, "log.dirs": self.folder / "data",
-            "listeners": ",".join(f"{name}://127.0.0.1:{port}" for name, port in listeners),
+            "listeners": ",".join(listeners),
             "controller.quorum.voters": ",".join(f"{b.number}@127.0.0.1:{b.ports[1]}" for b in self.kafka.brokers),
         }
         path = self.folder / "server.properties"
@@ -98,12 +102,13 @@ class Broker:
 
 class Kafka:
     """A cluster of brokers, ready once made; `bootstrap` names them. With `users`, passwords by name, they also listen at `secure`
-    for these alone, over TLS; `client` is what a client needs there, and `bootstrap` is for our own tools."""
+    for these alone, over TLS; `client` is what a client needs there, and `bootstrap` is for our own tools. With an `address` that
+    is this test's alone, such as a node's link, users find them there at Kafka's usual ports."""
 
-    def __init__(self, brokers=1, heap="384m", options=QUICK, users=None, **settings):
+    def __init__(self, brokers=1, heap="384m", options=QUICK, users=None, address=None, **settings):
         self.jars = install()
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="sallyport-kafka-"))
-        self.heap, self.options, self.users = heap, options, users or {}
+        self.heap, self.options, self.users, self.address = heap, options, users or {}, address or "127.0.0.1"
         replicas = {
             "default.replication.factor": brokers, "offsets.topic.replication.factor": brokers,
             "transaction.state.log.replication.factor": brokers, "min.insync.replicas": 2 if brokers > 2 else 1,
@@ -116,7 +121,8 @@ class Kafka:
             login = f"org.apache.kafka.common.security.plain.PlainLoginModule required {known};"
             self.settings |= SECURE | {"listener.name.sasl_ssl.plain.sasl.jaas.config": login, "ssl.keystore.location": self.certify()}
         self.cluster_id = "c2FsbHlwb3J0LXRlc3RzMA"
-        self.brokers = [Broker(self, number, (free_port(), free_port(), free_port())) for number in range(1, brokers + 1)]
+        secure = (lambda number: USUAL_PORT + number) if address else lambda _: free_port()
+        self.brokers = [Broker(self, number, (free_port(), free_port(), secure(number))) for number in range(1, brokers + 1)]
         try:
             self.format()
             self.start()
@@ -130,12 +136,12 @@ class Kafka:
 
     @property
     def secure(self):
-        return ",".join(f"127.0.0.1:{broker.ports[2]}" for broker in self.brokers)
+        return ",".join(f"{self.address}:{broker.ports[2]}" for broker in self.brokers)
 
     def certify(self):
         """The brokers' certificate and key, in one file. It is good for the address, and not for the name of this machine."""
         authority = Authority(self.folder / "tls", "kafka")
-        authority.issue("broker", "/CN=broker", "serverAuth", ["IP:127.0.0.1"])
+        authority.issue("broker", "/CN=broker", "serverAuth", [f"IP:{self.address}"])
         keystore = self.folder / "tls/broker.pem"
         keystore.write_text((self.folder / "tls/broker.key").read_text() + (self.folder / "tls/broker.crt").read_text())
         return keystore

@@ -21,9 +21,9 @@ class Authority:
             extensions.append("subjectAltName=" + ",".join(alternatives))
         self.make(name, subject, extensions, ["-CA", self.folder / "ca.crt", "-CAkey", self.folder / "ca.key"])
 
-    def issue_local(self, name):
-        """A server's certificate for this machine."""
-        self.issue(name, "/CN=localhost", "serverAuth", ["IP:127.0.0.1", "DNS:localhost"])
+    def issue_local(self, name, address="127.0.0.1"):
+        """A server's certificate for this machine, as it is reached at `address`."""
+        self.issue(name, "/CN=localhost", "serverAuth", [f"IP:{address}", "DNS:localhost"])
 
     def make(self, name, subject, extensions, signer=()):
         key, certificate = self.folder / f"{name}.key", self.folder / f"{name}.crt"
