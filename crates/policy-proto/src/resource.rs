@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use prost::Message;
-use sallyport_policy::{Grant, Session};
+use sallyport_policy::{Grant, ServerPolicy, Session};
 use sha2::{Digest, Sha256};
 
 use crate::v1;
@@ -34,6 +34,11 @@ pub fn version(encoded: &[u8]) -> String {
         .filter_map(|nibble| HEX.get(usize::from(nibble)))
         .map(|digit| char::from(*digit))
         .collect()
+}
+
+/// Encoding of a server's policy and its version.
+pub fn server(server: &ServerPolicy) -> (Vec<u8>, String) {
+    encoded(&v1::Server::from(server))
 }
 
 /// Encoding of a grant and its version.

@@ -84,6 +84,8 @@ struct Exposed {
     /// Whose the place is, where it is another's.
     holder: Option<ObjectId>,
     policy: ServerPolicy,
+    /// Version of the policy's message.
+    revision: String,
     /// None: it is not exposed, and `problems` says why.
     way: Option<(Route, Upstream)>,
     problems: Vec<Problem>,
@@ -285,6 +287,13 @@ impl Index {
         Some(ServerPlan { plan, port: u16::try_from(gateway.port).unwrap_or_default(), edition })
     }
 
+    /// Revision of a server's policy: the same for the same policy, whatever else of the server changed. None: there is no such
+    /// server, or it has no gateway.
+    pub fn policy_revision(&self, id: &ObjectId) -> Option<&str> {
+        self.servers.get(id)?.spec.gateway.as_ref().filter(|gateway| gateway.enabled)?;
+        self.exposed.get(id).map(|exposed| exposed.revision.as_str())
+    }
+
     /// An object names this server now; none: no more any. Answers with the one it named before.
     fn depend(&mut self, key: &Key, server: Option<ObjectId>) -> Option<ObjectId> {
         let before = self.named.remove(key);
@@ -338,7 +347,8 @@ impl Index {
             let way = way.map_err(|problem| problems.push(problem)).ok();
             rivals.extend(self.places.rivals(&place, id).map(known));
             self.places.claim(&place, claim.clone());
-            let exposed = Exposed { claim, place, holder: None, policy, way, problems };
+            let (_, revision) = resource::server(&policy);
+            let exposed = Exposed { claim, place, holder: None, policy, revision, way, problems };
             self.exposed.insert(id.clone(), exposed);
         }
         self.judge_place(id);

@@ -309,3 +309,23 @@ fn the_upstream_sees_its_own_path_or_the_rest() {
     assert_eq!(rewrite("stripPrefix: /s/mc", ""), (None, 8088), "only at a segment's border");
     assert_eq!(rewrite("stripPrefix: /", ""), (None, 8088));
 }
+
+#[test]
+fn a_revision_is_of_the_policy_alone() {
+    let mut index = Index::default();
+    let mut revision = |more: &str| {
+        index.upsert(server("s", more), None);
+        index.policy_revision(&ObjectId::new("ns", "s")).map(ToString::to_string)
+    };
+    let first = revision("");
+    assert!(first.is_some());
+    assert_eq!(revision("  replicas: 2\n"), first);
+    assert_ne!(revision("  teamID: team\n"), first);
+    index.upsert(
+        object(&format!(
+            "{API}\nkind: MCPServer\nmetadata: {{name: s, namespace: ns}}\nspec: {{image: i}}\n"
+        )),
+        None,
+    );
+    assert_eq!(index.policy_revision(&ObjectId::new("ns", "s")), None);
+}

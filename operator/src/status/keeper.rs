@@ -321,11 +321,13 @@ impl Keeper {
 
     /// Puts an object among those that wait, or takes it out. Answers how long it has waited.
     fn wait(&mut self, key: &Key, server: &ObjectId, lane: Lane, is_done: bool, now: Instant) -> Duration {
-        let mut since = None;
-        for lane in Lane::ALL {
-            let place = (server.clone(), lane);
+        let (mut since, mut was_here) = (None, false);
+        for other in Lane::ALL {
+            let place = (server.clone(), other);
             if let Some(group) = self.groups.get_mut(&place) {
-                since = group.members.remove(key).or(since);
+                let found = group.members.remove(key);
+                was_here |= found.is_some() && other == lane;
+                since = found.or(since);
                 if group.members.is_empty() {
                     self.groups.remove(&place);
                 }
@@ -335,7 +337,8 @@ impl Keeper {
         if !is_done {
             let group = self.groups.entry((server.clone(), lane)).or_default();
             group.members.insert(key.clone(), since.unwrap_or(now));
-            if since.is_none() {
+            // Also for one that waited in the other lane: nobody else may ever look at this group.
+            if !was_here {
                 group.asked = 0;
                 self.agenda.by(Item::Group(server.clone(), lane), now + breath(lane));
             }

@@ -5,14 +5,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use k8s_openapi::jiff::Timestamp;
-use prost::Message;
 use sallyport_api::Kind;
 use sallyport_api::v1alpha1::{MCPAgentSession, MCPServer};
 use sallyport_api::words::access_phase;
 use sallyport_operator_index::{Index, Key};
 use sallyport_operator_xds::{self as xds, Obstacle, Progress};
 use sallyport_policy::ObjectId;
-use sallyport_policy_proto::{resource, v1};
 use sallyport_resolve::{Problem, object_id};
 
 use super::decide::{Seen, SeenServer, Subject};
@@ -49,7 +47,8 @@ impl Cluster {
         let mut all = index.problems().get(&(Kind::Server, id.clone())).cloned().unwrap_or_default();
         all.extend(problems);
         let available = workload.available();
-        let of = SeenServer { revision: revision(index, id), server, workload, rollout };
+        let revision = index.policy_revision(id).unwrap_or_default().to_string();
+        let of = SeenServer { revision, server, workload, rollout };
         Some(Seen {
             is_governed: is_governed(&of.server),
             subject: Subject::Server(Box::new(of)),
@@ -81,13 +80,6 @@ fn is_governed(server: &MCPServer) -> bool {
     server.spec.gateway.as_ref().is_some_and(|gateway| gateway.enabled)
 }
 
-/// Revision of a server's policy: the same for the same policy, whatever else of the server changed.
-fn revision(index: &Index, id: &ObjectId) -> String {
-    let plan = index.plan_of(id).map(|plan| plan.plan);
-    let policy = plan.as_ref().and_then(|plan| plan.servers.first()).map(v1::Server::from);
-    policy.map(|policy| resource::version(&policy.encode_to_vec())).unwrap_or_default()
-}
-
 /// Proxies that refused have a reason to tell; of the others it is known only that they lag.
 fn reach(progress: Progress) -> Reach {
     let laggard = |laggard: xds::Laggard| {
@@ -105,6 +97,10 @@ fn reach(progress: Progress) -> Reach {
 impl View for Cluster {
     fn keys(&self) -> Vec<Key> {
         lock(&self.hub.index).keys().collect()
+    }
+
+    fn servers(&self) -> Vec<ObjectId> {
+        lock(&self.hub.index).servers().map(|(id, _)| id.clone()).collect()
     }
 
     fn seen(&self, key: &Key) -> Option<Seen> {

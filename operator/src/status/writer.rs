@@ -46,6 +46,9 @@ pub(crate) trait View: Send + Sync + 'static {
     /// Every object.
     fn keys(&self) -> Vec<Key>;
 
+    /// Every server.
+    fn servers(&self) -> Vec<ObjectId>;
+
     /// An object as it is now.
     fn seen(&self, key: &Key) -> Option<Seen>;
 
@@ -158,8 +161,8 @@ impl<V: View, D: Desk> Writer<V, D> {
         for key in self.view.ended(Timestamp::now()) {
             self.keeper.look(key);
         }
-        for key in self.view.keys().into_iter().filter(|key| key.0 == Kind::Server) {
-            self.keeper.look(key);
+        for server in self.view.servers() {
+            self.keeper.look((Kind::Server, server));
         }
     }
 

@@ -101,6 +101,10 @@ impl View for Cluster {
         self.lock().objects.keys().cloned().collect()
     }
 
+    fn servers(&self) -> Vec<ObjectId> {
+        self.keys().into_iter().filter(|key| key.0 == Kind::Server).map(|(_, id)| id).collect()
+    }
+
     fn seen(&self, key: &Key) -> Option<Seen> {
         let inner = self.lock();
         let object = inner.objects.get(key)?.clone();
@@ -376,4 +380,14 @@ async fn where_no_proxy_is_that_is_told_and_then_the_first_one() {
     let written = running.written();
     let sessions: Vec<&String> = written.iter().filter(|line| line.starts_with("s ")).collect();
     assert_eq!(sessions, [&format!("s {} 2/2", access_phase::ACTIVE)], "{written:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_withdrawn_while_it_waits_as_a_new_one_is_written_of() {
+    let running = Running::start(50);
+    running.put_session("s", false);
+    running.pass(0.3).await;
+    running.put_session("s", true);
+    running.pass(60.0).await;
+    assert_eq!(running.written(), ["s Revoked 0/0"]);
 }
