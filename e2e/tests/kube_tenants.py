@@ -167,3 +167,24 @@ def no_name_keeps_a_caller_out_of_the_record(tenants):
     assert outcome != ALLOW
     query = {"server": tenants.same, "decision": "deny", "limit": 100}
     until(lambda: any(event["payload"].get("agent_id") == PROBE for event in tenants.ground.events(**query)), 30, "its event")
+
+
+@test
+def arguments_have_one_digest_everywhere_until_the_key_of_digests_is_another(tenants):
+    def digest(namespace):
+        assert tenants.call(namespace)[0] == ALLOW
+        newest = tenants.ground.events(namespace=namespace, server=tenants.same, decision="allow", limit=1)
+        return newest[0]["payload"]["arguments_digest"] if newest else None
+
+    def common():
+        found = {digest(namespace) for namespace in [tenants.one, tenants.other]}
+        return found.pop() if len(found) == 1 else None
+
+    def pods():
+        return sorted(pod["metadata"]["uid"] for n in [tenants.one, tenants.other] for pod in tenants.ground.pods(n, ""))
+
+    before, ran = until(common, what="one digest"), pods()
+    tenants.cluster.kubectl("delete", "secret", "sallyport-digest-key", "--namespace", ground.SYSTEM)
+    after = until(lambda: {common()} - {None, before}, seconds=60, what="another one").pop()
+    assert len(before) == len(after) == 64
+    assert pods() == ran, "no gateway began anew for it"
