@@ -20,13 +20,13 @@ RIGHTS = ["--producer", "--consumer", *TOPICS, "--group", "sallyport-processor"]
 
 class AuditStack(Stack):
     """`sallyport up` before Kafka and ClickHouse, which it reaches over TLS, with passwords. The file `settings` says how it reaches
-    Kafka, as the one of `users`, a password by its name."""
+    Kafka, as the first of `users`, passwords by name, who alone may do something there."""
 
     def __init__(self, users=USER):
         self.kafka = self.clickhouse = None
         try:
             self.kafka, self.clickhouse = Kafka(users=users, **STRICT), ClickHouse(tls=True)
-            [name] = users
+            name = next(iter(users))
             self.kafka.allow(name, *RIGHTS)
             self.settings = self.kafka.folder / "client.properties"
             self.settings.write_text(self.kafka.client(name))

@@ -16,6 +16,8 @@ from tests.audit_spool import Ingest
 # Every password has it; signs and blanks are part of one.
 MARK = "m4rk3dP4ss"
 USER, PASSWORD, WRONG = "sallyport", f"{MARK} = of #the stack", f"{MARK} of another"
+# Known to Kafka, and allowed nothing.
+GUEST = "guest"
 PARTS = {"ingest": "ingest-admin", "processor": "processor-admin"}
 # How librdkafka tells what it does to be let in.
 TALK = "debug=security,conf,broker\n"
@@ -27,7 +29,7 @@ class SecureStack(AuditStack):
     def __init__(self):
         self.sent, self.children = 0, {}
         with mock.patch.dict(os.environ, SALLYPORT_LOG="debug"):
-            super().__init__({USER: PASSWORD})
+            super().__init__({USER: PASSWORD, GUEST: WRONG})
 
     def send(self, count=30):
         """Calls that are answered, whatever is with Kafka."""
@@ -35,9 +37,9 @@ class SecureStack(AuditStack):
             assert self.call("list_invoices", {**MEDIA, **IDENTITY, "x-mcp-team-id": "secure"})[0] == 200
             self.sent += 1
 
-    def restart(self, how, **settings):
+    def restart(self, how, name=USER, **settings):
         """Ends ingest and processor, which come back with other settings."""
-        self.settings.write_text(TALK + self.kafka.client(USER, **settings))
+        self.settings.write_text(TALK + self.kafka.client(name, **settings))
         before = until(lambda: (c := self.run_json()["children"]).keys() >= PARTS.keys() and c, what="ingest and processor")
         for part in PARTS:
             os.kill(before[part], how)
@@ -71,15 +73,17 @@ def what_is_wrong_in_the_settings_is_told_by_ingest_and_processor_and_costs_no_e
     stack.balances()
     other, how = Authority(stack.folder / "other", "other").folder / "ca.crt", signal.SIGTERM
     tls, login = "see the properties `ssl.` in the file of --kafka-config", "see user, password and mechanism in the file of --kafka-config"
+    right = "allow it to the user of --kafka-config (docs/audit.md has the rights)"
     for settings, words, remedy in [
         ({"authority": other}, "certificate verify failed", tls),
         ({"password": WRONG}, "invalid credentials", login),
         ({"password": WRONG, "mechanism": "PLAIN"}, "Invalid username or password", login),
+        ({"name": GUEST}, "authorization failed", right),
     ]:
         began = len((stack.folder / "log").read_text())
         stack.restart(how, **settings)
         stack.send()
-        for part, begins in (("ingest", (200, "ready, but events wait for Kafka: ")), ("processor", (503, "not ready: Kafka cannot be reached: "))):
+        for part, begins in (("ingest", (200, "ready, but events wait for Kafka: ")), ("processor", (503, "not ready: Kafka cannot be read: "))):
             status, answer = until(lambda: words in (t := stack.told(part))[1] and t, 20, f"{part} tells `{words}`")  # noqa: B023
             assert status == begins[0] and answer.startswith(begins[1]) and answer.endswith(remedy), answer
         assert stack.ingest_metric("events_delivered_total") == 0 and stack.ingest_metric("spool_records") > 0

@@ -16,8 +16,8 @@ use sallyport_event_store::{
     ChainHead, ChainName, Embedded, EventSink, StoreError, StoredCheckpoint, StoredEvent,
 };
 use sallyport_event_stream::{
-    Class, Failed, Flight, Format, Producer, TopicMaker, Topics, TopicsError, encode, encode_checkpoint,
-    encode_finding, stored_checkpoint,
+    Class, Failed, Flight, Format, Producer, SettingsError, TopicMaker, Topics, TopicsError, encode,
+    encode_checkpoint, encode_finding, stored_checkpoint,
 };
 use sallyport_ingest_spool::{Chunk, Reader};
 use tokio_util::sync::CancellationToken;
@@ -43,6 +43,9 @@ pub(crate) enum PublishError {
     /// The client lost its place among the brokers' records.
     #[error("kafka client cannot go on: {0}")]
     Fatal(String),
+    /// There is no client in its place.
+    #[error("kafka client cannot begin anew")]
+    Anew(#[from] SettingsError),
 }
 
 /// Brings events from the spool to Kafka.
@@ -391,8 +394,17 @@ impl Publisher {
         Ok(())
     }
 
+    /// Nothing is under way when it is called. A user that may not write is told and tried again with another client, since
+    /// events can be taken meanwhile; any other end of a client is the process's.
     fn check(&self) -> Result<(), PublishError> {
-        self.producer.fatal().map_or(Ok(()), |reason| Err(PublishError::Fatal(reason)))
+        match self.producer.fatal() {
+            None => Ok(()),
+            Some(fatal) if fatal.is_forbidden => {
+                tracing::error!(reason = fatal.reason, "kafka does not allow us to write; trying again");
+                self.producer.renew().map_err(PublishError::from)
+            }
+            Some(fatal) => Err(PublishError::Fatal(fatal.reason)),
+        }
     }
 
     async fn make_topics(&self) -> Result<(), TopicsError> {

@@ -36,7 +36,7 @@ pub(crate) struct Told {
 
 impl Told {
     pub(crate) fn new(metrics: Metrics) -> Self {
-        Self { generation: AtomicU64::new(0), trouble: Trouble::default(), metrics }
+        Self { generation: AtomicU64::new(0), trouble: Trouble::until_connected(), metrics }
     }
 }
 
@@ -62,7 +62,10 @@ impl ConsumerContext for Told {
         self.metrics.rebalances.inc();
         self.generation.fetch_add(1, Ordering::Relaxed);
         match rebalance {
-            Rebalance::Assign(list) => tracing::info!(partitions = list.count(), "partitions assigned"),
+            Rebalance::Assign(list) => {
+                self.trouble.allow();
+                tracing::info!(partitions = list.count(), "partitions assigned");
+            }
             Rebalance::Revoke(list) => tracing::info!(partitions = list.count(), "partitions revoked"),
             Rebalance::Error(error) => tracing::warn!(%error, "partitions could not be assigned"),
         }
@@ -82,7 +85,7 @@ pub(crate) struct Loop {
     pub(crate) stop: CancellationToken,
     /// The assignment that the batch at hand was read under.
     pub(crate) generation: u64,
-    /// Kafka cannot be reached, and readiness says so.
+    /// Kafka cannot be read, and readiness says so.
     pub(crate) is_cut_off: bool,
 }
 
@@ -133,7 +136,7 @@ impl Loop {
     fn tell_trouble(&mut self) {
         match self.consumer.context().trouble.now() {
             Some(trouble) => {
-                self.readiness.refuse(format!("Kafka cannot be reached: {trouble}"));
+                self.readiness.refuse(format!("Kafka cannot be read: {trouble}"));
                 self.is_cut_off = true;
             }
             None if self.is_cut_off => {
@@ -216,8 +219,10 @@ impl Loop {
             if failed.is_empty() {
                 break;
             }
-            if let Some(reason) = self.producer.fatal() {
-                anyhow::bail!("the producer can send nothing any more: {reason}");
+            match self.producer.fatal() {
+                Some(fatal) if fatal.is_forbidden => self.producer.renew()?,
+                Some(fatal) => anyhow::bail!("the producer can send nothing any more: {}", fatal.reason),
+                None => {}
             }
             tracing::error!(records = failed.len(), "dead records cannot be brought to their topic now");
             if self.rest(pause, next)?.is_err() {

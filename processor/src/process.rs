@@ -47,14 +47,14 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         runtime: Handle::current(),
         stop: shutdown.clone(),
         generation: 0,
-        is_cut_off: false,
+        is_cut_off: true,
     };
     let admin = admin::serve(args.admin, registry, readiness.clone(), axum::Router::new(), shutdown.clone());
     let work = async {
         if !migrate(&work.store, args.max_days, &readiness, &shutdown).await {
             return Ok(());
         }
-        readiness.set(true);
+        readiness.refuse("Kafka has not answered yet");
         tokio::task::spawn_blocking(move || work.run()).await.context("the consumer broke")?
     };
     tokio::pin!(work);

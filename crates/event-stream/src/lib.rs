@@ -23,7 +23,7 @@ pub use decode::{DecodeError, decode};
 pub use encode::{encode, encode_finding};
 pub use failure::{Class, classify};
 pub use flight::{Failed, Flight};
-pub use producer::{Observed, PLACE, Producer, REASON, TOPIC, log};
+pub use producer::{Fatal, Observed, PLACE, Producer, REASON, TOPIC, log};
 pub use record::{Entry, Format, Record, Topics, chain_key};
 pub use settings::{MAX_RECORD_BYTES, Settings, SettingsError};
 pub use trouble::Trouble;

@@ -1,6 +1,6 @@
 //! The producer.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::flight::{Failed, Flight};
 use crate::record::Record;
 use crate::settings::SettingsError;
-use crate::trouble::{Trouble, brokers_up};
+use crate::trouble::{Trouble, brokers_up, is_forbidden};
 
 /// Header of a dead record: why it is there.
 pub const REASON: &str = "sallyport_reason";
@@ -59,8 +59,8 @@ impl From<&Statistics> for Observed {
 }
 
 struct Context {
-    observed: watch::Sender<Observed>,
-    trouble: Trouble,
+    observed: Arc<watch::Sender<Observed>>,
+    trouble: Arc<Trouble>,
 }
 
 impl ClientContext for Context {
@@ -100,20 +100,36 @@ impl ProducerContext for Context {
 
     fn delivery(&self, result: &DeliveryResult<'_>, flight: Arc<Flight>) {
         match result {
-            Ok(_) => flight.arrive(),
+            Ok(_) => {
+                self.trouble.allow();
+                flight.arrive();
+            }
             Err((error, message)) => {
                 let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
+                self.trouble.forbid(code, &code.to_string());
                 flight.fail(Failed::new(message.detach(), code));
             }
         }
     }
 }
 
-/// Sends records; a thread of its own takes the brokers' answers.
+/// Why a producer can send nothing any more.
+#[derive(Clone, Debug)]
+pub struct Fatal {
+    /// In librdkafka's words.
+    pub reason: String,
+    /// The brokers do not allow it to the user, which may be mended there: a new producer may send.
+    pub is_forbidden: bool,
+}
+
+/// Sends records; a thread of its own takes the brokers' answers. Clones are the same producer, also after [`Producer::renew`].
 #[derive(Clone)]
 pub struct Producer {
-    inner: ThreadedProducer<Context>,
+    inner: Arc<RwLock<ThreadedProducer<Context>>>,
+    config: ClientConfig,
+    sender: Arc<watch::Sender<Observed>>,
     observed: watch::Receiver<Observed>,
+    trouble: Arc<Trouble>,
 }
 
 impl std::fmt::Debug for Producer {
@@ -129,10 +145,21 @@ impl Producer {
     /// librdkafka does not take the settings, as where a certificate cannot be read.
     pub fn open(config: &ClientConfig) -> Result<Self, SettingsError> {
         let (sender, observed) = watch::channel(Observed::default());
-        let inner = config
-            .create_with_context(Context { observed: sender, trouble: Trouble::default() })
-            .map_err(|error: KafkaError| SettingsError::Client(without_value(&error)))?;
-        Ok(Self { inner, observed })
+        let (sender, trouble) = (Arc::new(sender), Arc::new(Trouble::default()));
+        let inner = Arc::new(RwLock::new(client(config, &sender, &trouble)?));
+        Ok(Self { inner, config: config.clone(), sender, observed, trouble })
+    }
+
+    /// Begins anew with another place among the brokers' records. Call it when every flight has landed.
+    ///
+    /// # Errors
+    /// librdkafka does not take the settings any more.
+    pub fn renew(&self) -> Result<(), SettingsError> {
+        let new = client(&self.config, &self.sender, &self.trouble)?;
+        let old = std::mem::replace(&mut *self.inner.write().unwrap_or_else(PoisonError::into_inner), new);
+        // It waits for its thread, which nobody here has to.
+        std::thread::spawn(move || drop(old));
+        Ok(())
     }
 
     /// Sends a record as part of a flight. It never waits: what librdkafka does not take has failed.
@@ -185,7 +212,8 @@ impl Producer {
         record.payload = value;
         record.headers = headers;
         flight.depart();
-        if let Err((error, record)) = self.inner.send(record) {
+        let sent = self.inner.read().unwrap_or_else(PoisonError::into_inner).send(record);
+        if let Err((error, record)) = sent {
             let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
             let message = OwnedMessage::new(
                 value.map(<[u8]>::to_vec),
@@ -200,20 +228,34 @@ impl Producer {
         }
     }
 
-    /// Why this producer can send nothing any more; none: it can.
-    pub fn fatal(&self) -> Option<String> {
-        self.inner.client().fatal_error().map(|(code, reason)| format!("{code}: {reason}"))
+    /// Why this producer can send nothing any more; none: it can. It is its trouble as well, where it is for want of a right.
+    pub fn fatal(&self) -> Option<Fatal> {
+        let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
+        let (code, reason) = inner.client().fatal_error()?;
+        self.trouble.forbid(code, &reason);
+        Some(Fatal { reason: format!("{code}: {reason}"), is_forbidden: is_forbidden(code) })
     }
 
     /// What keeps it from its brokers.
     pub fn trouble(&self) -> &Trouble {
-        &self.inner.client().context().trouble
+        &self.trouble
     }
 
     /// What the client tells about itself.
     pub fn observed(&self) -> Observed {
         self.observed.borrow().clone()
     }
+}
+
+fn client(
+    config: &ClientConfig,
+    observed: &Arc<watch::Sender<Observed>>,
+    trouble: &Arc<Trouble>,
+) -> Result<ThreadedProducer<Context>, SettingsError> {
+    let context = Context { observed: Arc::clone(observed), trouble: Arc::clone(trouble) };
+    config
+        .create_with_context(context)
+        .map_err(|error: KafkaError| SettingsError::Client(without_value(&error)))
 }
 
 /// The error without the value of a setting, which may be a secret.

@@ -1,15 +1,23 @@
 //! What keeps a client from its brokers.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rdkafka::Statistics;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode as Code;
 
-/// The last thing that went wrong between a client and its brokers, in librdkafka's words; nothing while one of them is
-/// connected. Errors come from the client's own callback, connections from its statistics.
+/// The last thing that went wrong between a client and its brokers, in librdkafka's words: with the connection, until one of
+/// them is connected, and with what the user may do, until it is done. Errors come from the client's own callback,
+/// connections from its statistics.
 #[derive(Debug, Default)]
-pub struct Trouble(Mutex<Option<Told>>);
+pub struct Trouble(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    connection: Option<Told>,
+    /// What the brokers do not allow.
+    right: Option<Told>,
+}
 
 #[derive(Clone, Debug)]
 struct Told {
@@ -19,22 +27,46 @@ struct Told {
 }
 
 impl Trouble {
+    /// Of a client that is nobody's until a broker is connected.
+    pub fn until_connected() -> Self {
+        let connection = Some(Told { words: "no broker has answered yet".into(), is_refusal: false });
+        Self(Mutex::new(State { connection, right: None }))
+    }
+
     /// Takes an error of the client and the words to it.
     pub fn tell(&self, error: &KafkaError, words: &str) {
-        let remedy = match error.rdkafka_error_code() {
-            Some(Code::Authentication) => "; see user, password and mechanism in the file of --kafka-config",
-            Some(Code::SSL) => "; see the properties `ssl.` in the file of --kafka-config",
-            Some(Code::BrokerTransportFailure | Code::Resolve) => "",
-            // What else there is follows these, which say why, or concerns no connection.
-            _ => return,
+        let Some(code) = error.rdkafka_error_code() else {
+            return;
         };
-        self.put(Some(Told { words: format!("{words}{remedy}"), is_refusal: !remedy.is_empty() }));
+        let remedy = match code {
+            Code::Authentication => "; see user, password and mechanism in the file of --kafka-config",
+            Code::SSL => "; see the properties `ssl.` in the file of --kafka-config",
+            Code::BrokerTransportFailure | Code::Resolve => "",
+            // What else there is follows these, which say why, or concerns no connection.
+            _ => return self.forbid(code, words),
+        };
+        self.state().connection =
+            Some(Told { words: format!("{words}{remedy}"), is_refusal: !remedy.is_empty() });
+    }
+
+    /// Takes an error and the words to it, if it is that the user may not do something.
+    pub fn forbid(&self, code: Code, words: &str) {
+        if is_forbidden(code) {
+            let words =
+                format!("{words}; allow it to the user of --kafka-config (docs/audit.md has the rights)");
+            self.state().right = Some(Told { words, is_refusal: true });
+        }
+    }
+
+    /// The user may do what the client is for.
+    pub fn allow(&self) {
+        self.state().right = None;
     }
 
     /// Takes the client's statistics.
     pub fn observe(&self, statistics: &Statistics) {
         if brokers_up(statistics) > 0 {
-            self.put(None);
+            self.state().connection = None;
         }
     }
 
@@ -49,12 +81,21 @@ impl Trouble {
     }
 
     fn told(&self) -> Option<Told> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let state = self.state();
+        state.connection.clone().or_else(|| state.right.clone())
     }
 
-    fn put(&self, told: Option<Told>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = told;
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether the brokers do not allow something to the user.
+pub(crate) fn is_forbidden(code: Code) -> bool {
+    matches!(
+        code,
+        Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed | Code::ClusterAuthorizationFailed
+    )
 }
 
 /// Brokers with a connection.
@@ -87,5 +128,20 @@ mod tests {
         assert_eq!(trouble.now(), None);
         trouble.tell(&KafkaError::Global(Code::BrokerTransportFailure), "connection refused");
         assert_eq!((trouble.now().as_deref(), trouble.refusal()), (Some("connection refused"), None));
+    }
+
+    #[test]
+    fn what_is_not_allowed_is_told_until_it_is_though_brokers_are_connected() {
+        let trouble = Trouble::until_connected();
+        assert_eq!((trouble.now().as_deref(), trouble.refusal()), (Some("no broker has answered yet"), None));
+        trouble.tell(&KafkaError::Global(Code::GroupAuthorizationFailed), "group authorization failed");
+        let broker = Broker { state: "UP".into(), nodeid: 1, ..Broker::default() };
+        let statistics =
+            Statistics { brokers: [("b:1/1".to_string(), broker)].into(), ..Statistics::default() };
+        trouble.observe(&statistics);
+        let told = trouble.refusal().unwrap();
+        assert!(told.starts_with("group authorization failed; allow it to the user"), "{told}");
+        trouble.allow();
+        assert_eq!(trouble.now(), None);
     }
 }
