@@ -11,7 +11,7 @@ use sallyport_audit_proto::v1::AuditEvent;
 use sallyport_event_store::envelope;
 
 use super::source::name;
-use super::table::{Rows, is_table};
+use super::table::{Rows, guarded, is_table};
 
 /// Bytes that are read at once.
 const READ: usize = 256 << 10;
@@ -50,7 +50,8 @@ impl Exported {
     /// Opens it. `is_deep`: whether what is told beside the bytes of events is held against them.
     pub(super) fn open(path: &Path, is_deep: bool) -> anyhow::Result<(Covers, Self)> {
         if is_table(path).with_context(|| format!("cannot read {}", path.display()))? {
-            let (covers, rows) = Rows::open(path, is_deep).with_context(|| path.display().to_string())?;
+            let (covers, rows) =
+                guarded(|| Rows::open(path, is_deep)).with_context(|| path.display().to_string())?;
             return Ok((covers, Self { path: path.into(), parts: Parts::Rows(Box::new(rows)) }));
         }
         let mut exported = Self::of_lines(path, is_deep)?;
@@ -91,7 +92,9 @@ impl Exported {
     /// The next part; none: it ends here.
     pub(super) fn next(&mut self) -> anyhow::Result<Option<Item>> {
         let is_deep = match &mut self.parts {
-            Parts::Rows(rows) => return rows.next().with_context(|| self.path.display().to_string()),
+            Parts::Rows(rows) => {
+                return guarded(|| rows.next()).with_context(|| self.path.display().to_string());
+            }
             Parts::Lines { is_deep, .. } => *is_deep,
         };
         let Some(line) = self.line()? else { return Ok(None) };

@@ -2,12 +2,14 @@
 //! signed or chained, and all other columns can be read from it. What is covered, and how many rows there are, is in the
 //! file's metadata.
 
+mod guard;
 mod read;
 mod write;
 
 use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DataType, Int32Type, Int64Type};
 use sallyport_audit_proto::v1::AuditEvent;
 
+pub(super) use guard::guarded;
 pub(super) use read::{Rows, is_table};
 pub(super) use write::Table;
 
