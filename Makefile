@@ -135,8 +135,11 @@ bench-audit-kafka: setup ## What an event costs from the spool to Kafka, beside 
 	@python3 e2e/bench/audit_kafka.py
 
 .PHONY: bench-audit-verify
-bench-audit-verify: ## How fast the record is verified: chains, checkpoints, an export
+bench-audit-verify: ## How fast the record is verified: chains in memory, and a store and its exports by the command line
+	@cargo build --quiet --locked --release -p sallyport-cli
+	@cargo build --quiet --locked --release -p sallyport-ingest --example bench
 	@cargo run --quiet --locked --release -p sallyport-audit-proof --example bench_verify
+	@python3 e2e/bench/audit_verify.py
 
 .PHONY: bench-audit-processor
 bench-audit-processor: setup ## What an event costs from Kafka to ClickHouse, the processor's and ClickHouse's CPU apart

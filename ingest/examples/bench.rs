@@ -3,7 +3,7 @@
 #![expect(clippy::print_stdout, reason = "prints what it measured")]
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
@@ -39,6 +39,12 @@ struct Command {
     /// Seconds of each measurement.
     #[arg(long, default_value_t = 5)]
     seconds: u64,
+    /// Fills a store in this new folder and keeps it, instead of measuring more.
+    #[arg(long, value_name = "FOLDER", requires = "checkpoint_key")]
+    keep: Option<PathBuf>,
+    /// What seals that store.
+    #[arg(long, value_name = "FILE", requires = "keep")]
+    checkpoint_key: Option<PathBuf>,
 }
 
 #[derive(Debug, Parser)]
@@ -56,12 +62,29 @@ async fn main() -> anyhow::Result<()> {
         let shutdown = sallyport_runtime::shutdown::on_signal()?;
         return sallyport_ingest::run(Serve::parse_from(flags).args, shutdown).await;
     }
-    measure(Duration::from_secs(Command::parse().seconds)).await
+    let command = Command::parse();
+    let time = Duration::from_secs(command.seconds);
+    match command.keep.zip(command.checkpoint_key) {
+        Some((folder, key)) => fill(&folder, &key, time).await,
+        None => measure(time).await,
+    }
+}
+
+/// A store to read from.
+async fn fill(folder: &Path, key: &Path, time: Duration) -> anyhow::Result<()> {
+    std::fs::create_dir(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+    let sealed = [format!("--checkpoint-key={}", key.display()), "--checkpoint-interval=5".into()];
+    let server = Server::start(folder, &sealed).await?;
+    full_speed(&server, time).await?;
+    server.balance().await?;
+    // The last checkpoint is of the last event.
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    Ok(())
 }
 
 async fn measure(time: Duration) -> anyhow::Result<()> {
     let folder = tempfile::Builder::new().prefix(".bench-ingest-").tempdir_in(".")?;
-    let server = Server::start(folder.path()).await?;
+    let server = Server::start(folder.path(), &[]).await?;
     println!(
         "fsync of 100 KB on this disk: {:.1} ms (median of 100)",
         fsync(folder.path())?.as_secs_f64() * 1e3
@@ -266,7 +289,7 @@ struct Cpu {
 }
 
 impl Server {
-    async fn start(folder: &Path) -> anyhow::Result<Self> {
+    async fn start(folder: &Path, more: &[String]) -> anyhow::Result<Self> {
         let tls = folder.join("tls");
         make_self_signed(&tls)?;
         std::fs::write(folder.join("tokens.json"), format!("{{\"{}\":\"{PROXY}\"}}", digest(TOKEN)))?;
@@ -278,6 +301,7 @@ impl Server {
             .arg(flag("tokens", &folder.join("tokens.json").display()))
             .arg(flag("db", &folder.join("events.db").display()))
             .arg(flag("spool-megabytes", &16_384))
+            .args(more)
             .spawn()?;
         let server = Self { child, grpc, admin, ca: std::fs::read(TlsFiles::within(&tls).ca)? };
         let ready = async {
