@@ -41,11 +41,13 @@ fn lines(told: &Value) -> Vec<String> {
     });
     match told.pointer("/ingest/stages") {
         Some(stages) => lines.push(format!(
-            "on the way: {} events in rings, {} batches ({} bytes) in the spool, delivery {:.1} s behind",
+            "on the way: {} events in rings, {} batches ({} bytes) in the spool, delivery {:.1} s behind, \
+             {} acknowledged events not in the store yet",
             number(stages, "/ring/events"),
             number(stages, "/spool/batches"),
             number(stages, "/spool/bytes"),
             stages.pointer("/delivery/lag_seconds").and_then(Value::as_f64).unwrap_or(0.0),
+            number(stages, "/store/events"),
         )),
         None => lines.push("on the way: the ingest does not answer".into()),
     }
@@ -79,7 +81,7 @@ mod tests {
                           "chains": [{ "events": 3 }, { "events": 5 }] }],
             "last_checkpoint": { "sequence": 9, "time": "C" },
             "ingest": { "stages": { "ring": { "events": 1 }, "spool": { "bytes": 20, "batches": 2 },
-                                    "delivery": { "lag_seconds": 1.25 } } },
+                                    "delivery": { "lag_seconds": 1.25 }, "store": { "events": 7 } } },
         });
         assert_eq!(
             lines(&told),
@@ -87,7 +89,8 @@ mod tests {
                 "a/b: 8 events of 2 chains, 4 missing, last L",
                 "  T audit.lost: 4 missing from worker 2 of edge (proxy_ended)",
                 "last checkpoint: 9 of C",
-                "on the way: 1 events in rings, 2 batches (20 bytes) in the spool, delivery 1.2 s behind",
+                "on the way: 1 events in rings, 2 batches (20 bytes) in the spool, delivery 1.2 s behind, \
+                 7 acknowledged events not in the store yet",
             ]
         );
         let silent = lines(&json!({ "servers": [], "last_checkpoint": null, "ingest": null }));

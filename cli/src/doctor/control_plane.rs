@@ -40,6 +40,10 @@ pub(super) async fn check(client: &kube::Client) -> Vec<Finding> {
         }
         Err(error) => Finding::blind(AUDIT, &error),
     });
+    findings.extend(match deployments.get_opt("sallyport-processor").await {
+        Ok(found) => found.as_ref().map(processor),
+        Err(error) => Some(Finding::blind(AUDIT, &error)),
+    });
     findings.push(webhook(client).await);
     findings.extend(gateways::pods(client, Some(NAMESPACE)).await);
     findings
@@ -54,6 +58,13 @@ pub(super) fn operator(found: Option<&Deployment>) -> Vec<Finding> {
     });
     findings.extend(image.map(version));
     findings
+}
+
+/// Only the overlay `kafka` has it.
+fn processor(found: &Deployment) -> Finding {
+    let wanted = found.spec.as_ref().and_then(|spec| spec.replicas);
+    let ready = found.status.as_ref().and_then(|status| status.available_replicas);
+    replicas(AUDIT, "Deployment sallyport-processor", wanted, ready)
 }
 
 pub(super) fn replicas(check: &'static str, what: &str, wanted: Option<i32>, ready: Option<i32>) -> Finding {

@@ -241,7 +241,8 @@ fn audit() -> Value {
             "last_checkpoint": { "type": ["object", "null"], "properties": {
                 "sequence": number(), "time": { "type": "string", "format": "date-time" } } },
             "ingest": { "type": ["object", "null"], "description":
-                "Where chains stand in the ingest, and what is on its way at each stage; null: it does not answer." },
+                "Where chains stand in the ingest, and what is on its way at each stage (`ring`, `spool`, `delivery`, and in \
+                 `store` what it acknowledged and the store does not have yet); null: it does not answer." },
         } },
     })
 }

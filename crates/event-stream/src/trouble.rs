@@ -42,7 +42,9 @@ impl Trouble {
             Code::Authentication => "; see user, password and mechanism in the file of --kafka-config",
             Code::SSL => "; see the properties `ssl.` in the file of --kafka-config",
             Code::BrokerTransportFailure | Code::Resolve => "",
-            // What else there is follows these, which say why, or concerns no connection.
+            // It follows those that say why, but nothing else tells of brokers that do not answer at all.
+            Code::AllBrokersDown if self.state().connection.is_none() => "",
+            // What else there is concerns no connection.
             _ => return self.forbid(code, words),
         };
         self.state().connection =
@@ -143,5 +145,12 @@ mod tests {
         assert!(told.starts_with("group authorization failed; allow it to the user"), "{told}");
         trouble.allow();
         assert_eq!(trouble.now(), None);
+    }
+
+    #[test]
+    fn brokers_that_do_not_answer_are_told_of_though_nothing_says_why() {
+        let trouble = Trouble::default();
+        trouble.tell(&KafkaError::Global(Code::AllBrokersDown), "1/1 brokers are down");
+        assert_eq!((trouble.now().as_deref(), trouble.refusal()), (Some("1/1 brokers are down"), None));
     }
 }

@@ -14,6 +14,7 @@ use anyhow::Context as _;
 use clap::Parser;
 use rmcp::transport::StreamableHttpServerConfig;
 use rmcp::transport::streamable_http_server::{StreamableHttpService, session::local::LocalSessionManager};
+use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::ledger::Ledger;
@@ -51,6 +52,8 @@ async fn main() -> anyhow::Result<()> {
         config = config.disable_allowed_hosts();
     }
     let stopping = config.cancellation_token.clone();
+    // What Kubernetes sends. The first process of a container is not ended by it, unless it asks for it.
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
     let service = StreamableHttpService::new(
         move || Ok(Payments::new(Arc::clone(&ledger))),
         Arc::new(LocalSessionManager::default()),
@@ -62,7 +65,10 @@ async fn main() -> anyhow::Result<()> {
     let router = axum::Router::new().nest_service("/mcp", service);
     axum::serve(listener, router)
         .with_graceful_shutdown(async move {
-            let _ = tokio::signal::ctrl_c().await;
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
             stopping.cancel();
         })
         .await?;

@@ -1,10 +1,12 @@
 //! How far the record is, by server.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
 use axum::routing::get;
+use jiff::{SignedDuration, Timestamp};
 use sallyport_api::Kind;
 use sallyport_event_store::{EventStore, Filter, Finding, Selection, Span};
 use serde_json::{Value, json};
@@ -17,6 +19,8 @@ use crate::v1::{Route, Verb};
 
 /// Newest findings of each type that are looked at.
 const FINDINGS: u32 = 200;
+/// Chains without an event for so long lack nothing that is on its way. What began later has not been removed for age.
+const RECENT: SignedDuration = SignedDuration::from_hours(24);
 
 pub(crate) const ROUTE: Route = Route {
     verb: Verb::Get,
@@ -46,8 +50,16 @@ async fn handle(State(app): State<App>, params: Params) -> Result<Json<Value>, A
     let checkpoint = app.events.last_checkpoint().await?.map(
         |last| json!({ "sequence": last.sequence, "time": sallyport_event_store::timestamp(last.nanos) }),
     );
-    // As the ingest tells it; null: it does not answer.
-    let ingest = app.ingest.get("/v1/chains", Duration::ZERO).await.ok();
+    // As the ingest tells it, and then what the store lacks of it; null: it does not answer.
+    let mut ingest = app.ingest.get("/v1/chains", Duration::ZERO).await.ok();
+    if let Some(told) = &mut ingest {
+        let since = u64::try_from((Timestamp::now() - RECENT).as_nanosecond()).unwrap_or(0);
+        let recent = Selection { since: Some(since), ..Selection::default() };
+        let lacks = lacking(told, &app.events.spans(recent).await?, since);
+        if let Some(stages) = told.get_mut("stages").and_then(Value::as_object_mut) {
+            stages.insert("store".into(), json!({ "events": lacks }));
+        }
+    }
     Ok(Json(json!({ "servers": servers, "last_checkpoint": checkpoint, "ingest": ingest })))
 }
 
@@ -77,6 +89,24 @@ async fn server(
                "missing": missing, "gaps": gaps }))
 }
 
+/// How many of the events that the ingest acknowledged the store does not have yet: they are in the spool, under way, or in Kafka.
+/// `spans` are those since `since`, nanoseconds since 1970. A chain that has none, and began before, has nothing on its way, or did
+/// not speak for long.
+fn lacking(ingest: &Value, spans: &[Span], since: u64) -> u64 {
+    let place = |span: &Span| (span.chain.proxy.clone(), u64::from(span.chain.worker), span.chain.epoch);
+    let stored: BTreeMap<_, _> = spans.iter().map(|span| (place(span), span.last)).collect();
+    let lacks = |chain: &Value| -> Option<u64> {
+        let epoch: u64 = chain.get("epoch")?.as_str()?.parse().ok()?;
+        let (worker, seq) = (chain.get("worker")?.as_u64()?, chain.get("seq")?.as_u64()?);
+        match stored.get(&(chain.get("proxy")?.as_str()?.to_string(), worker, epoch)) {
+            Some(last) => Some(seq.saturating_sub(*last)),
+            None => (epoch >= since).then_some(seq),
+        }
+    };
+    let chains = ingest.get("chains").and_then(Value::as_array);
+    chains.into_iter().flatten().filter_map(lacks).sum()
+}
+
 /// What was found wrong with chains, newest first by type.
 async fn findings(events: &dyn EventStore) -> Result<Vec<Value>, ApiError> {
     let mut all = Vec::new();
@@ -93,4 +123,29 @@ fn is_of(finding: &Value, span: &Span) -> bool {
     field("proxy").and_then(Value::as_str) == Some(&name.proxy)
         && field("worker").and_then(Value::as_u64) == Some(u64::from(name.worker))
         && field("epoch").and_then(Value::as_str) == Some(&epoch)
+}
+
+#[cfg(test)]
+mod tests {
+    use sallyport_event_store::ChainName;
+
+    use super::*;
+
+    #[test]
+    fn what_was_acknowledged_and_is_not_stored_yet_is_counted() {
+        let (old, since, new) = (1_000, 2_000, 3_000);
+        let chain = |proxy: &str, epoch: u64, seq: u64| json!({ "proxy": proxy, "worker": 1, "epoch": epoch.to_string(), "seq": seq });
+        let told = json!({ "chains": [
+            chain("behind", old, 10), chain("level", old, 7), chain("ahead", new, 7), chain("unseen", new, 4), chain("gone", old, 90),
+        ] });
+        let span = |proxy: &str, epoch, last| Span {
+            chain: ChainName { proxy: proxy.into(), worker: 1, epoch },
+            first: 1,
+            last,
+            events: last,
+        };
+        let spans = [span("behind", old, 7), span("level", old, 7), span("ahead", new, 9)];
+        assert_eq!(lacking(&told, &spans, since), 3 + 4);
+        assert_eq!(lacking(&json!({}), &spans, since), 0);
+    }
 }
