@@ -143,6 +143,7 @@ bench-audit-verify: ## How fast the record is verified: chains in memory, and a 
 
 .PHONY: bench-audit-processor
 bench-audit-processor: setup ## What an event costs from Kafka to ClickHouse, the processor's and ClickHouse's CPU apart
+	@cargo build --quiet --locked --release -p sallyport-cli
 	@cargo build --quiet --locked --release -p sallyport-processor --examples
 	@python3 e2e/bench/audit_processor.py
 

@@ -27,7 +27,7 @@ def main():
         filled = [EXAMPLES / "fill", kafka.bootstrap, "bench.events", str(EVENTS), str(CHAINS)]
         print(subprocess.run(filled, capture_output=True, text=True, check=True).stdout.strip())
         admin = free_port()
-        command = [EXAMPLES / "processor", f"--kafka={kafka.bootstrap}", "--kafka-topic=bench.events", *clickhouse.flags()]
+        command = [ROOT / "target/release/sallyport", "processor", f"--kafka={kafka.bootstrap}", "--kafka-topic=bench.events", *clickhouse.flags()]
         processor = subprocess.Popen([*command, f"--admin=127.0.0.1:{admin}", *sys.argv[1:]])
 
         def stored():

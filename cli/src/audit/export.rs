@@ -8,8 +8,8 @@ use anyhow::Context;
 use prost::Message;
 use sallyport_audit_proof::{Covers, Event, Line, Verifier};
 use sallyport_audit_proto::v1::AuditEvent;
-use sallyport_event_store::{ChainedEvent, Depth, envelope};
-use serde_json::value::to_raw_value;
+use sallyport_event_store::{ChainedEvent, Depth, envelope_text};
+use serde_json::value::RawValue;
 
 use super::source::{Source, Which, id, last_of};
 use super::table::Table;
@@ -134,7 +134,8 @@ impl Sheet for Lines {
     fn event(&mut self, event: ChainedEvent) -> anyhow::Result<()> {
         let ChainedEvent { chain, seq, hash, bytes, .. } = event;
         let said = AuditEvent::decode(bytes.as_slice()).ok();
-        let envelope = said.map(|said| to_raw_value(&envelope(&chain, &hash, &said))).transpose()?;
+        let envelope =
+            said.map(|said| RawValue::from_string(envelope_text(&chain, &hash, &said))).transpose()?;
         self.line(&Line::Event { chain: id(chain), seq, hash, bytes, envelope })
     }
 

@@ -8,7 +8,7 @@ use anyhow::Context;
 use prost::Message;
 use sallyport_audit_proof::{ChainId, Covers, Line};
 use sallyport_audit_proto::v1::AuditEvent;
-use sallyport_event_store::envelope;
+use sallyport_event_store::{envelope, envelope_text};
 
 use super::source::name;
 use super::table::{Rows, guarded, is_table};
@@ -104,12 +104,11 @@ impl Exported {
             Line::Event { chain, seq, hash, bytes, envelope: said } => {
                 let differs = said.filter(|_| is_deep).and_then(|said| {
                     let event = AuditEvent::decode(bytes.as_slice()).ok()?;
-                    let derived = envelope(&name(&chain), &hash, &event);
                     // What this program wrote says the same in the same letters; other tools may set them otherwise.
-                    let text = derived.to_string();
-                    let is_same = said.get() == text
+                    let name = name(&chain);
+                    let is_same = said.get() == envelope_text(&name, &hash, &event)
                         || serde_json::from_str::<serde_json::Value>(said.get())
-                            .is_ok_and(|said| said == derived);
+                            .is_ok_and(|said| said == envelope(&name, &hash, &event));
                     (!is_same).then_some("envelope")
                 });
                 Item::Event { chain, seq, hash, bytes, differs }

@@ -11,7 +11,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, params, params_from_ite
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::envelope::{decision, envelope, event_type, finding_envelope, source, timestamp};
+use crate::envelope::{decision, envelope_text, event_type, finding_envelope, source, timestamp};
 use crate::model::{ChainHead, ChainName, Finding, StoredEvent};
 use crate::proof::{ChainedEvent, Depth, Position, Selection, Span, StoredCheckpoint};
 use crate::query::{Filter, Page, Stats, Summary, Tail, Usage, UsageQuery, base36, from_base36};
@@ -232,7 +232,7 @@ fn insert_event(
     totals: &mut Totals,
 ) -> Result<u64, StoreError> {
     let (event, chain) = (&stored.event, &stored.chain);
-    let envelope = envelope(chain, &stored.hash, event).to_string();
+    let envelope = envelope_text(chain, &stored.hash, event);
     let mut insert = connection.prepare_cached(
         "INSERT OR IGNORE INTO events (time, proxy, worker, epoch, seq, source, event_type, trace_id, server, namespace,
            team_id, cluster, human_id, agent_id, session_id, decision, reason, tool_name, rpc_method, bytes, hash, envelope)

@@ -2,7 +2,7 @@
 
 use sallyport_audit_proto::event_id;
 use sallyport_audit_proto::v1::{AuditEvent, Phase};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::model::{ChainName, Finding};
 
@@ -47,49 +47,98 @@ pub fn timestamp(nanos: u64) -> String {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    const DIGITS: [char; 16] =
+        ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+    let digit = |half: u8| DIGITS.get(usize::from(half)).copied().unwrap_or_default();
+    let mut text = String::with_capacity(bytes.len() * 2);
+    text.extend(bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]));
+    text
 }
 
 fn json_or_text(bytes: &[u8]) -> Value {
     serde_json::from_slice(bytes).unwrap_or_else(|_| String::from_utf8_lossy(bytes).into())
 }
 
-fn insert_outcome(payload: &mut Map<String, Value>, event: &AuditEvent) {
-    if event.phase() != Phase::Decision {
-        payload.insert("status".into(), event.status.into());
-        payload.insert("latency_ms".into(), (event.latency_micros / 1000).into());
-        payload.insert("latency_us".into(), event.latency_micros.into());
-        payload.insert("bytes_out".into(), event.bytes_out.into());
+/// The envelope of an event. Empty fields are left out.
+pub fn envelope(chain: &ChainName, hash: &[u8], event: &AuditEvent) -> Value {
+    // Nothing in it can fail to be JSON.
+    serde_json::to_value(members(chain, hash, event)).unwrap_or_default()
+}
+
+/// The same as text, without the value in between: names stand in their order, as they do in a value's text.
+pub fn envelope_text(chain: &ChainName, hash: &[u8], event: &AuditEvent) -> String {
+    serde_json::to_string(&members(chain, hash, event)).unwrap_or_default()
+}
+
+fn members<'e>(chain: &'e ChainName, hash: &[u8], event: &'e AuditEvent) -> Object<'e> {
+    let mut place = Object::with_room(6);
+    place.put("proxy", Cell::Text(&chain.proxy));
+    place.put("worker", Cell::Number(chain.worker.into()));
+    place.put("epoch", Cell::Made(chain.epoch.to_string()));
+    place.put("seq", Cell::Number(event.seq));
+    place.put("prev_hash", Cell::Made(hex(&event.prev_hash)));
+    place.put("hash", Cell::Made(hex(hash)));
+    let place = Cell::Object(place.in_order());
+    let payload = if event.source.is_empty() {
+        let mut payload = request(event);
+        payload.put("chain", place);
+        Cell::Object(payload.in_order())
+    } else {
+        let mut payload: Value = serde_json::from_slice(&event.payload).unwrap_or_default();
+        if let Some(payload) = payload.as_object_mut() {
+            payload.insert("chain".into(), serde_json::to_value(place).unwrap_or_default());
+        }
+        Cell::Json(payload)
+    };
+    let mut envelope = Object::with_room(5);
+    envelope.put("timestamp", Cell::Made(timestamp(event.time_unix_nanos)));
+    envelope.put("source", Cell::Made(source(event)));
+    envelope.put("event_type", Cell::Text(event_type(event)));
+    envelope.put("payload", payload);
+    envelope.put_text("trace_id", &event.trace_id);
+    envelope.in_order()
+}
+
+/// Members of an envelope, borrowed from their event as far as they can be.
+#[derive(serde::Serialize)]
+#[serde(untagged)]
+enum Cell<'e> {
+    Text(&'e str),
+    Made(String),
+    Number(u64),
+    Flag(bool),
+    Json(Value),
+    Object(Object<'e>),
+}
+
+struct Object<'e>(Vec<(&'static str, Cell<'e>)>);
+
+impl<'e> Object<'e> {
+    fn with_room(members: usize) -> Self {
+        Self(Vec::with_capacity(members))
     }
-    if event.cut {
-        payload.insert("cut".into(), true.into());
+
+    fn put(&mut self, name: &'static str, cell: Cell<'e>) {
+        self.0.push((name, cell));
+    }
+
+    /// Nothing where there is no text.
+    fn put_text(&mut self, name: &'static str, text: &'e str) {
+        if !text.is_empty() {
+            self.put(name, Cell::Text(text));
+        }
+    }
+
+    fn in_order(mut self) -> Self {
+        self.0.sort_unstable_by_key(|(name, _)| *name);
+        self
     }
 }
 
-/// The envelope of an event. Empty fields are left out.
-pub fn envelope(chain: &ChainName, hash: &[u8], event: &AuditEvent) -> Value {
-    let mut payload = if event.source.is_empty() {
-        Value::Object(request(event))
-    } else {
-        serde_json::from_slice(&event.payload).unwrap_or(Value::Null)
-    };
-    if let Some(payload) = payload.as_object_mut() {
-        payload.insert(
-            "chain".into(),
-            json!({
-                "proxy": chain.proxy, "worker": chain.worker, "epoch": chain.epoch.to_string(), "seq": event.seq,
-                "prev_hash": hex(&event.prev_hash), "hash": hex(hash),
-            }),
-        );
+impl serde::Serialize for Object<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, cell)| (name, cell)))
     }
-    let mut envelope = json!({
-        "timestamp": timestamp(event.time_unix_nanos), "source": source(event), "event_type": event_type(event),
-        "payload": payload,
-    });
-    if let Some(object) = envelope.as_object_mut().filter(|_| !event.trace_id.is_empty()) {
-        object.insert("trace_id".into(), event.trace_id.as_str().into());
-    }
-    envelope
 }
 
 /// The envelope of something that is wrong with a chain.
@@ -124,16 +173,17 @@ pub(crate) fn columns<'a>(event: &'a AuditEvent, source: &'a str) -> [(&'static 
 }
 
 /// The payload of a proxy's event.
-fn request(event: &AuditEvent) -> Map<String, Value> {
-    let id =
-        <[u8; 16]>::try_from(event.event_id.as_slice()).map(|id| event_id::text(&id)).unwrap_or_default();
+fn request(event: &AuditEvent) -> Object<'_> {
+    let mut payload = Object::with_room(48);
+    if let Ok(id) = <[u8; 16]>::try_from(event.event_id.as_slice()) {
+        payload.put("event_id", Cell::Made(event_id::text(&id)));
+    }
     let phase = match event.phase() {
         Phase::Complete | Phase::Unspecified => "complete",
         Phase::Decision => "decision",
         Phase::Outcome => "outcome",
     };
     let texts = [
-        ("event_id", id.as_str()),
         ("phase", phase),
         ("method", &event.http_method),
         ("path", &event.path),
@@ -164,29 +214,75 @@ fn request(event: &AuditEvent) -> Map<String, Value> {
         ("required_side_effect", &event.required_side_effect),
         ("risk_level", &event.risk_level),
     ];
-    let mut payload: Map<String, Value> = texts
-        .into_iter()
-        .filter(|(_, text)| !text.is_empty())
-        .map(|(name, text)| (name.into(), text.into()))
-        .collect();
-    for (field, reference) in
-        [("matched_grant", &event.matched_grant), ("matched_session", &event.matched_session)]
-    {
+    texts.into_iter().for_each(|(name, text)| payload.put_text(name, text));
+    for (field, namespace_field, reference) in [
+        ("matched_grant", "matched_grant_namespace", &event.matched_grant),
+        ("matched_session", "matched_session_namespace", &event.matched_session),
+    ] {
         if let Some((namespace, name)) = reference.split_once('/') {
-            payload.insert(field.into(), name.into());
-            payload.insert(format!("{field}_namespace"), namespace.into());
+            payload.put(field, Cell::Text(name));
+            payload.put(namespace_field, Cell::Text(namespace));
         }
     }
     if !event.arguments_digest.is_empty() {
-        payload.insert("arguments_digest".into(), hex(&event.arguments_digest).into());
+        payload.put("arguments_digest", Cell::Made(hex(&event.arguments_digest)));
     }
     if !event.arguments.is_empty() {
-        payload.insert("arguments".into(), json_or_text(&event.arguments));
+        payload.put("arguments", Cell::Json(json_or_text(&event.arguments)));
     }
-    insert_outcome(&mut payload, event);
+    put_outcome(&mut payload, event);
     if event.decision_seq > 0 {
-        payload.insert("decision_seq".into(), event.decision_seq.into());
+        payload.put("decision_seq", Cell::Number(event.decision_seq));
     }
-    payload.insert("bytes_in".into(), event.bytes_in.into());
+    payload.put("bytes_in", Cell::Number(event.bytes_in));
     payload
+}
+
+fn put_outcome(payload: &mut Object<'_>, event: &AuditEvent) {
+    if event.phase() != Phase::Decision {
+        payload.put("status", Cell::Number(event.status.into()));
+        payload.put("latency_ms", Cell::Number(event.latency_micros / 1000));
+        payload.put("latency_us", Cell::Number(event.latency_micros));
+        payload.put("bytes_out", Cell::Number(event.bytes_out));
+    }
+    if event.cut {
+        payload.put("cut", Cell::Flag(true));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_is_that_of_the_value_whatever_the_event_has() {
+        let chain = ChainName { proxy: "edge \"1\"".into(), worker: 3, epoch: u64::MAX };
+        let full = AuditEvent {
+            seq: 7,
+            prev_hash: vec![0xa5; 32],
+            time_unix_nanos: 1_900_000_000_123_456_789,
+            event_id: vec![1; 16],
+            server: "pay".into(),
+            path: "/pay/mcp?a=\u{1}\u{e4}".into(),
+            matched_grant: "ns/ops".into(),
+            matched_session: "ns/sess".into(),
+            arguments_digest: vec![9; 32],
+            arguments: br#"{"b": 1.50, "a": null}"#.to_vec(),
+            trace_id: "4bf9".into(),
+            decision_seq: 6,
+            cut: true,
+            ..AuditEvent::default()
+        };
+        let foreign = AuditEvent {
+            source: "billing".into(),
+            event_type: "x".into(),
+            payload: br#"{"z": 1, "chain": "theirs", "a": [2]}"#.to_vec(),
+            ..AuditEvent::default()
+        };
+        let list = AuditEvent { payload: b"[1]".to_vec(), ..foreign.clone() };
+        for event in [AuditEvent::default(), full, foreign, list] {
+            let value = envelope(&chain, &[0x0f; 32], &event);
+            assert_eq!(envelope_text(&chain, &[0x0f; 32], &event), value.to_string());
+        }
+    }
 }

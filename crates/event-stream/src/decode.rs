@@ -109,7 +109,8 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 }
 
 fn event(chain: ChainName, bytes: Vec<u8>, hash: &[u8]) -> Result<Entry, DecodeError> {
-    if chain::hash(&bytes) != hash {
+    let is = chain::hash(&bytes);
+    if is != hash {
         return Err(DecodeError::Hash);
     }
     let event =
@@ -117,8 +118,7 @@ fn event(chain: ChainName, bytes: Vec<u8>, hash: &[u8]) -> Result<Entry, DecodeE
     if event.seq == 0 {
         return Err(DecodeError::Event("seq is 0".into()));
     }
-    let hash = chain::hash(&bytes);
-    Ok(Entry::Event(Box::new(StoredEvent { chain, bytes, hash, event })))
+    Ok(Entry::Event(Box::new(StoredEvent { chain, bytes, hash: is, event })))
 }
 
 fn finding(chain: ChainName, kind: &str, span: (u64, u64), nanos: u64) -> Result<Entry, DecodeError> {

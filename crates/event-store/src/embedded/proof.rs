@@ -6,7 +6,7 @@ use sallyport_audit_proto::v1::AuditEvent;
 
 use super::{signed, unsigned};
 use crate::StoreError;
-use crate::envelope::{columns, envelope, source};
+use crate::envelope::{columns, envelope, envelope_text, source};
 use crate::model::ChainName;
 use crate::proof::{ChainedEvent, Depth, Position, Selection, Span, StoredCheckpoint};
 
@@ -106,12 +106,12 @@ fn difference(stored: &ChainedEvent, row: &Row<'_>) -> rusqlite::Result<Option<&
             return Ok(Some(column));
         }
     }
-    let derived = envelope(&stored.chain, &stored.hash, &event);
     let said = row.get_ref("envelope")?.as_str().unwrap_or_default();
     // As values where the text is another: a row of an earlier version may lack what was added since, and then says nothing else.
-    let text = derived.to_string();
-    let agrees = said == text
-        || serde_json::from_str(said).is_ok_and(|said: serde_json::Value| is_within(&said, &derived));
+    let agrees = said == envelope_text(&stored.chain, &stored.hash, &event)
+        || serde_json::from_str(said).is_ok_and(|said: serde_json::Value| {
+            is_within(&said, &envelope(&stored.chain, &stored.hash, &event))
+        });
     Ok((!agrees).then_some("envelope"))
 }
 
