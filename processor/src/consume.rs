@@ -63,7 +63,7 @@ impl ConsumerContext for Told {
         self.generation.fetch_add(1, Ordering::Relaxed);
         match rebalance {
             Rebalance::Assign(list) => {
-                self.trouble.allow();
+                self.trouble.served();
                 tracing::info!(partitions = list.count(), "partitions assigned");
             }
             Rebalance::Revoke(list) => tracing::info!(partitions = list.count(), "partitions revoked"),

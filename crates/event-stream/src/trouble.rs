@@ -65,6 +65,11 @@ impl Trouble {
         self.state().right = None;
     }
 
+    /// A broker does what the client is for.
+    pub fn served(&self) {
+        *self.state() = State::default();
+    }
+
     /// Takes the client's statistics.
     pub fn observe(&self, statistics: &Statistics) {
         if brokers_up(statistics) > 0 {
@@ -145,6 +150,9 @@ mod tests {
         assert!(told.starts_with("group authorization failed; allow it to the user"), "{told}");
         trouble.allow();
         assert_eq!(trouble.now(), None);
+        let trouble = Trouble::until_connected();
+        trouble.served();
+        assert_eq!(trouble.now(), None, "also before the first statistics");
     }
 
     #[test]
