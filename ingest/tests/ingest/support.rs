@@ -91,14 +91,28 @@ impl Server {
         Self::run(self.folder, &[]).await
     }
 
-    pub(crate) async fn run(folder: tempfile::TempDir, more: &[&str]) -> Self {
-        let (grpc, events, admin) = (free_address(), free_address(), free_address());
-        let args = arguments(folder.path(), [grpc, events, admin], more);
-        let stop = CancellationToken::new();
-        let task = tokio::spawn(sallyport_ingest::run(args, stop.clone()));
-        let server = Self { folder, grpc, events, admin, stop, task };
-        server.until(async || server.get("/readyz").await.is_some_and(|(status, _)| status == 200)).await;
-        server
+    pub(crate) async fn run(mut folder: tempfile::TempDir, more: &[&str]) -> Self {
+        for _ in 0..3 {
+            let (grpc, events, admin) = (free_address(), free_address(), free_address());
+            let args = arguments(folder.path(), [grpc, events, admin], more);
+            let stop = CancellationToken::new();
+            let task = tokio::spawn(sallyport_ingest::run(args, stop.clone()));
+            let server = Self { folder, grpc, events, admin, stop, task };
+            let is_ready = async || server.get("/readyz").await.is_some_and(|(status, _)| status == 200);
+            let waiting = async {
+                while !server.task.is_finished() && !is_ready().await {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap();
+            if !server.task.is_finished() {
+                return server;
+            }
+            // Somebody else may have taken a port that was free.
+            eprintln!("ended before it was ready: {:?}", server.task.await);
+            folder = server.folder;
+        }
+        panic!("the ingest ended before it was ready, again and again");
     }
 
     pub(crate) async fn until(&self, condition: impl AsyncFn() -> bool) {
