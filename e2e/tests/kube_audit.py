@@ -102,12 +102,13 @@ class Recorded(Installed):
     def told(self):
         """Our calls as the control API tells them: of each event its place in its chain, and the decision."""
         mine = [event["payload"] for event in self.events() if event["payload"].get("subject_team_id") == TEAM]
-        called = [(event["chain"], event["decision"]) for event in mine if event.get("tool_name")]
+        # The outcome of a call that took long is told after its verdict, and has none of its own.
+        called = [(event["chain"], event["decision"]) for event in mine if event.get("tool_name") and "decision" in event]
         return sorted((chain["proxy"], chain["worker"], chain["seq"], decision) for chain, decision in called)
 
     def stored(self):
         """The same in ClickHouse, row by row: what is there twice is told twice."""
-        sql = f"SELECT proxy, worker, seq, decision FROM mcp.events WHERE subject_team_id = '{TEAM}' AND tool_name != ''"
+        sql = f"SELECT proxy, worker, seq, decision FROM mcp.events WHERE subject_team_id = '{TEAM}' AND tool_name != '' AND decision != ''"
         return sorted(map(tuple, self.clickhouse.rows(sql, READER)))
 
     def balances(self, calls):
