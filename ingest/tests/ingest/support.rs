@@ -92,7 +92,8 @@ impl Server {
     }
 
     pub(crate) async fn run(mut folder: tempfile::TempDir, more: &[&str]) -> Self {
-        for _ in 0..3 {
+        let mut tries = 0;
+        loop {
             let (grpc, events, admin) = (free_address(), free_address(), free_address());
             let args = arguments(folder.path(), [grpc, events, admin], more);
             let stop = CancellationToken::new();
@@ -109,10 +110,11 @@ impl Server {
                 return server;
             }
             // Somebody else may have taken a port that was free.
-            eprintln!("ended before it was ready: {:?}", server.task.await);
+            let ended = server.task.await;
+            tries += 1;
+            assert!(tries < 3, "the ingest ended before it was ready: {ended:?}");
             folder = server.folder;
         }
-        panic!("the ingest ended before it was ready, again and again");
     }
 
     pub(crate) async fn until(&self, condition: impl AsyncFn() -> bool) {
