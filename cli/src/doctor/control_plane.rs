@@ -40,8 +40,9 @@ pub(super) async fn check(client: &kube::Client) -> Vec<Finding> {
         }
         Err(error) => Finding::blind(AUDIT, &error),
     });
+    // Only the overlay `kafka` has it.
     findings.extend(match deployments.get_opt("sallyport-processor").await {
-        Ok(found) => found.as_ref().map(processor),
+        Ok(found) => found.map(|found| deployment(AUDIT, "Deployment sallyport-processor", Some(&found))),
         Err(error) => Some(Finding::blind(AUDIT, &error)),
     });
     findings.push(webhook(client).await);
@@ -50,9 +51,7 @@ pub(super) async fn check(client: &kube::Client) -> Vec<Finding> {
 }
 
 pub(super) fn operator(found: Option<&Deployment>) -> Vec<Finding> {
-    let wanted = found.and_then(|deployment| deployment.spec.as_ref()?.replicas);
-    let ready = found.and_then(|deployment| deployment.status.as_ref()?.available_replicas);
-    let mut findings = vec![replicas(OPERATOR, "Deployment sallyport-operator", wanted, ready)];
+    let mut findings = vec![deployment(OPERATOR, "Deployment sallyport-operator", found)];
     let image = found.and_then(|deployment| {
         deployment.spec.as_ref()?.template.spec.as_ref()?.containers.first()?.image.as_deref()
     });
@@ -60,11 +59,10 @@ pub(super) fn operator(found: Option<&Deployment>) -> Vec<Finding> {
     findings
 }
 
-/// Only the overlay `kafka` has it.
-fn processor(found: &Deployment) -> Finding {
-    let wanted = found.spec.as_ref().and_then(|spec| spec.replicas);
-    let ready = found.status.as_ref().and_then(|status| status.available_replicas);
-    replicas(AUDIT, "Deployment sallyport-processor", wanted, ready)
+fn deployment(check: &'static str, what: &str, found: Option<&Deployment>) -> Finding {
+    let wanted = found.and_then(|deployment| deployment.spec.as_ref()?.replicas);
+    let ready = found.and_then(|deployment| deployment.status.as_ref()?.available_replicas);
+    replicas(check, what, wanted, ready)
 }
 
 pub(super) fn replicas(check: &'static str, what: &str, wanted: Option<i32>, ready: Option<i32>) -> Finding {
