@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use sallyport_audit_proto::event_id;
 use sallyport_audit_proto::v1::{AuditEvent, Phase};
-use sallyport_event_store::{decision, event_type, source};
+use sallyport_event_store::{decision, event_type, phase, source};
 
 /// A value in a column of its kind; none: there is nothing to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,12 +106,4 @@ fn binary(said: &[u8]) -> Cell<'_> {
 
 fn id(said: &[u8]) -> Cell<'_> {
     Cell::Text(<[u8; 16]>::try_from(said).ok().map(|id| event_id::text(&id).into()))
-}
-
-fn phase(event: &AuditEvent) -> &'static str {
-    match event.phase() {
-        Phase::Complete | Phase::Unspecified => "complete",
-        Phase::Decision => "decision",
-        Phase::Outcome => "outcome",
-    }
 }

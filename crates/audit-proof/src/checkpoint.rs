@@ -1,6 +1,7 @@
 //! A checkpoint and its bytes.
 
 use prost::Message;
+use sallyport_audit_proto::hex;
 use sallyport_audit_proto::v1::{self, ChainEnd, SignedCheckpoint};
 use serde::{Deserialize, Serialize};
 
@@ -61,7 +62,7 @@ impl SealedHead {
     /// Its leaf in the tree. Text, one field a line, so that anybody can write it.
     pub(crate) fn leaf(&self) -> [u8; 32] {
         let Self { chain, seq, hash, count, floor, removed, announced, end } = self;
-        let hash = hex(hash);
+        let hash = hex::text(hash);
         let end = match end {
             End::Open => "open",
             End::Complete => "complete",
@@ -231,13 +232,4 @@ pub fn checkpoint_hash(signed: &[u8]) -> Result<[u8; 32], Malformed> {
 
 fn digest(checkpoint: &[u8]) -> [u8; 32] {
     *blake3::Hasher::new().update(DOMAIN).update(checkpoint).finalize().as_bytes()
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

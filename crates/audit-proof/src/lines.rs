@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use sallyport_audit_proto::hex;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::checkpoint::{ChainId, Checkpoint, hex};
+use crate::checkpoint::{ChainId, Checkpoint};
 
 /// Name of the format.
 const FORMAT: &str = "sallyport-audit-export-1";
@@ -218,7 +219,9 @@ impl Line {
                 Self::Event {
                     chain,
                     seq: read.seq.ok_or(LineError::Missing("seq"))?,
-                    hash: unhex(&hash).ok_or(LineError::Encoding("hash"))?,
+                    hash: hex::bytes(&hash)
+                        .and_then(|hash| hash.try_into().ok())
+                        .ok_or(LineError::Encoding("hash"))?,
                     bytes: decoded("bytes", read.bytes)?,
                     envelope: read.envelope.map(ToOwned::to_owned),
                 }
@@ -239,14 +242,14 @@ impl Line {
                 Written::Checkpoint {
                     sequence: checkpoint.sequence,
                     time_unix_nanos: checkpoint.nanos,
-                    hash: hex(&hash),
+                    hash: hex::text(&hash),
                     signed: STANDARD.encode(signed),
                 }
             }
             Self::Event { chain, seq, hash, bytes, envelope } => Written::Event {
                 chain,
                 seq: *seq,
-                hash: hex(hash),
+                hash: hex::text(hash),
                 bytes: STANDARD.encode(bytes),
                 envelope: envelope.as_deref(),
             },
@@ -260,27 +263,6 @@ impl Line {
 fn decoded(name: &'static str, text: Option<String>) -> Result<Vec<u8>, LineError> {
     let text = text.ok_or(LineError::Missing(name))?;
     STANDARD.decode(text).map_err(|_| LineError::Encoding(name))
-}
-
-fn unhex(text: &str) -> Option<[u8; 32]> {
-    let mut hash = [0; 32];
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    if pairs.len() != hash.len() || !rest.is_empty() {
-        return None;
-    }
-    for (byte, [high, low]) in hash.iter_mut().zip(pairs) {
-        *byte = nibble(*high)? << 4 | nibble(*low)?;
-    }
-    Some(hash)
-}
-
-fn nibble(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! What a verification found.
 
+use sallyport_audit_proto::hex;
 use serde::{Serialize, Serializer};
 
-use crate::checkpoint::{ChainId, hex};
+use crate::checkpoint::ChainId;
 use crate::lines::Covers;
 
 /// Most findings of one kind that a report lists; all are counted.
@@ -116,7 +117,7 @@ pub struct Sealing {
 
 impl Sealing {
     pub(crate) fn new(sequence: u64, nanos: u64, hash: &[u8; 32]) -> Self {
-        Self { sequence, nanos, hash: hex(hash) }
+        Self { sequence, nanos, hash: hex::text(hash) }
     }
 }
 

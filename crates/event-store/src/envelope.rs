@@ -1,7 +1,7 @@
 //! Events as JSON envelopes: `timestamp, trace_id, source, event_type, payload`.
 
-use sallyport_audit_proto::event_id;
 use sallyport_audit_proto::v1::{AuditEvent, Phase};
+use sallyport_audit_proto::{event_id, hex};
 use serde_json::{Value, json};
 
 use crate::model::{ChainName, Finding};
@@ -40,19 +40,19 @@ pub fn decision(event: &AuditEvent) -> Option<&'static str> {
     }
 }
 
+/// What of a request the event tells: `decision`, `outcome`, or `complete` for both.
+pub fn phase(event: &AuditEvent) -> &'static str {
+    match event.phase() {
+        Phase::Complete | Phase::Unspecified => "complete",
+        Phase::Decision => "decision",
+        Phase::Outcome => "outcome",
+    }
+}
+
 /// RFC 3339 with nanoseconds, of nanoseconds since 1970.
 pub fn timestamp(nanos: u64) -> String {
     let time = jiff::Timestamp::from_nanosecond(i128::from(nanos)).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     format!("{time:.9}")
-}
-
-fn hex(bytes: &[u8]) -> String {
-    const DIGITS: [char; 16] =
-        ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
-    let digit = |half: u8| DIGITS.get(usize::from(half)).copied().unwrap_or_default();
-    let mut text = String::with_capacity(bytes.len() * 2);
-    text.extend(bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]));
-    text
 }
 
 fn json_or_text(bytes: &[u8]) -> Value {
@@ -76,8 +76,8 @@ fn members<'e>(chain: &'e ChainName, hash: &[u8], event: &'e AuditEvent) -> Obje
     place.put("worker", Cell::Number(chain.worker.into()));
     place.put("epoch", Cell::Made(chain.epoch.to_string()));
     place.put("seq", Cell::Number(event.seq));
-    place.put("prev_hash", Cell::Made(hex(&event.prev_hash)));
-    place.put("hash", Cell::Made(hex(hash)));
+    place.put("prev_hash", Cell::Made(hex::text(&event.prev_hash)));
+    place.put("hash", Cell::Made(hex::text(hash)));
     let place = Cell::Object(place.in_order());
     let payload = if event.source.is_empty() {
         let mut payload = request(event);
@@ -178,13 +178,8 @@ fn request(event: &AuditEvent) -> Object<'_> {
     if let Ok(id) = <[u8; 16]>::try_from(event.event_id.as_slice()) {
         payload.put("event_id", Cell::Made(event_id::text(&id)));
     }
-    let phase = match event.phase() {
-        Phase::Complete | Phase::Unspecified => "complete",
-        Phase::Decision => "decision",
-        Phase::Outcome => "outcome",
-    };
     let texts = [
-        ("phase", phase),
+        ("phase", phase(event)),
         ("method", &event.http_method),
         ("path", &event.path),
         ("server", &event.server),
@@ -225,7 +220,7 @@ fn request(event: &AuditEvent) -> Object<'_> {
         }
     }
     if !event.arguments_digest.is_empty() {
-        payload.put("arguments_digest", Cell::Made(hex(&event.arguments_digest)));
+        payload.put("arguments_digest", Cell::Made(hex::text(&event.arguments_digest)));
     }
     if !event.arguments.is_empty() {
         payload.put("arguments", Cell::Json(json_or_text(&event.arguments)));

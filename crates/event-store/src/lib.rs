@@ -11,7 +11,9 @@ mod query;
 
 pub use clickhouse::{Access, ArgsError, Block, ClickHouse, ClickHouseArgs, Prepared, Tls, TlsError};
 pub use embedded::{Embedded, Limits};
-pub use envelope::{decision, envelope, envelope_text, event_type, finding_envelope, source, timestamp};
+pub use envelope::{
+    decision, envelope, envelope_text, event_type, finding_envelope, phase, source, timestamp,
+};
 pub use model::{ChainHead, ChainName, Finding, StoredEvent};
 pub use proof::{ChainedEvent, Depth, Position, Selection, Span, StoredCheckpoint};
 pub use query::{Filter, Page, Stats, Summary, Tail, Usage, UsageQuery};

@@ -3,8 +3,8 @@
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use prost::Message;
-use sallyport_audit_proto::chain;
 use sallyport_audit_proto::v1::{AuditEvent, EventRecord};
+use sallyport_audit_proto::{chain, hex};
 use sallyport_event_store::{ChainName, Finding, StoredEvent};
 use serde_json::Value;
 
@@ -83,7 +83,7 @@ fn from_json(value: &[u8]) -> Result<Entry, DecodeError> {
     };
     if let Some(encoded) = text(ours, BYTES) {
         let bytes = BASE64_STANDARD.decode(encoded).map_err(|error| DecodeError::Event(error.to_string()))?;
-        let hash = text(ours, "hash").and_then(unhex).ok_or(DecodeError::Missing("hash"))?;
+        let hash = text(ours, "hash").and_then(hex::bytes).ok_or(DecodeError::Missing("hash"))?;
         return event(chain, bytes, &hash);
     }
     let kind = text(&envelope, "event_type").ok_or(DecodeError::Missing("event_type"))?;
@@ -100,12 +100,6 @@ fn text<'a>(object: &'a Value, name: &str) -> Option<&'a str> {
 
 fn number(object: &Value, name: &str) -> Option<u64> {
     object.get(name).and_then(Value::as_u64)
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    let byte = |pair: &[u8; 2]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-    rest.is_empty().then(|| pairs.iter().map(byte).collect()).flatten()
 }
 
 fn event(chain: ChainName, bytes: Vec<u8>, hash: &[u8]) -> Result<Entry, DecodeError> {

@@ -5,8 +5,8 @@ use std::fmt::Write;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use prost::Message;
-use sallyport_audit_proto::event_id;
 use sallyport_audit_proto::v1::{EventRecord, FoundProblem};
+use sallyport_audit_proto::{event_id, hex};
 use sallyport_event_store::{
     ChainName, Finding, StoredEvent, envelope, event_type, finding_envelope, timestamp,
 };
@@ -120,7 +120,7 @@ fn json_value(stored: &StoredEvent) -> Vec<u8> {
         None => {
             if let Some(envelope) = envelope.as_object_mut() {
                 let (proxy, worker, epoch) = (&chain.proxy, chain.worker, chain.epoch.to_string());
-                let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+                let hash = hex::text(hash);
                 let ours = json!({
                     "proxy": proxy, "worker": worker, "epoch": epoch, "seq": event.seq, "hash": hash, BYTES: encoded,
                 });

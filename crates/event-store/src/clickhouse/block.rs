@@ -2,9 +2,9 @@
 //! last byte. Pure.
 
 use bytes::Bytes;
-use sallyport_audit_proto::v1::{AuditEvent, Phase};
+use sallyport_audit_proto::v1::AuditEvent;
 
-use crate::envelope::{decision, event_type, source};
+use crate::envelope::{decision, event_type, phase, source};
 use crate::model::{ChainName, Finding, StoredEvent};
 
 /// The columns, in the order in which [`Rows`] writes them.
@@ -155,7 +155,7 @@ impl Row<'_> {
         self.bytes(&event.event_id);
         self.bytes(source(event).as_bytes());
         self.bytes(event_type(event).as_bytes());
-        self.bytes(if event.source.is_empty() { phase(event.phase()).as_bytes() } else { b"" });
+        self.bytes(if event.source.is_empty() { phase(event).as_bytes() } else { b"" });
         self.u64s([event.decision_seq, event.dropped_before]);
         self.texts([&event.server, &event.namespace, &event.team_id, &event.cluster, &event.rollout_track]);
         self.texts([&event.human_id, &event.agent_id, &event.subject_team_id, &event.session_id]);
@@ -208,14 +208,6 @@ pub(super) fn put_bytes(row: &mut Vec<u8>, bytes: &[u8]) {
     }
     row.push(u8::try_from(rest).unwrap_or_default());
     row.extend_from_slice(bytes);
-}
-
-fn phase(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Complete | Phase::Unspecified => "complete",
-        Phase::Decision => "decision",
-        Phase::Outcome => "outcome",
-    }
 }
 
 #[cfg(test)]
