@@ -52,11 +52,13 @@ def free_port():
 
 
 def ask(address, method, path, body=None, headers=None, timeout=10):
-    """One HTTP request of a connection of its own: status and body. Headers are pairs, or a dictionary."""
+    """One HTTP request of a connection of its own: status and body. Headers are pairs, or a dictionary; `host` among them is
+    asked for in place of the address."""
+    pairs = list(headers.items() if isinstance(headers, dict) else (headers or []))
     connection = http.client.HTTPConnection(*address, timeout=timeout)
     try:
-        connection.putrequest(method, path, skip_accept_encoding=True)
-        pairs = headers.items() if isinstance(headers, dict) else (headers or [])
+        names_host = any(name.lower() == "host" for name, _ in pairs)
+        connection.putrequest(method, path, skip_host=names_host, skip_accept_encoding=True)
         for name, value in pairs:
             connection.putheader(name, value)
         if body is not None:
