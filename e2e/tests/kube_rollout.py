@@ -104,6 +104,19 @@ def told(cluster, namespace, name):
 
 
 @test
+def a_server_starts_when_its_gateway_is_ready(rollouts):
+    name = rollouts.server("ordered", replicas=1)
+    pod = rollouts.pods(name)[0]
+    log = rollouts.cluster.kubectl("logs", pod["metadata"]["name"], "--container", name, "--namespace", rollouts.namespace)
+    # What the server saw when it began.
+    assert log.splitlines()[0] == "gateway: HTTP/1.1 200 OK", log
+    [gateway], [server] = pod["status"]["initContainerStatuses"], pod["status"]["containerStatuses"]
+    assert (gateway["name"], gateway["started"]) == ("mcp-gateway", True), gateway
+    began = [one["state"]["running"]["startedAt"] for one in [gateway, server]]
+    assert began == sorted(began), f"gateway and server: {began}"
+
+
+@test
 def a_gateway_that_ends_brings_its_calls_and_its_events_to_their_end(rollouts):
     name = rollouts.server("ended")
     namespace, cluster = rollouts.namespace, rollouts.cluster
