@@ -34,7 +34,8 @@ def the_doctor_finds_an_installation_in_health(cluster):
 
 @test
 def the_roles_that_are_installed_suffice(cluster):
-    for workload, container in [("deployment/sallyport-operator", "operator"), ("statefulset/sallyport-audit", "control-api")]:
+    audit = "statefulset/sallyport-audit"
+    for workload, container in [("deployment/sallyport-operator", "operator"), (audit, "ingest"), (audit, "control-api")]:
         log = cluster.kubectl("logs", "--namespace", "sallyport-system", workload, "--container", container)
         # What a namespace refuses that is going is no want of a role.
         refused = [line for line in log.splitlines() if "forbidden" in line.lower() and "being terminated" not in line]
