@@ -20,7 +20,7 @@ import shlex
 import shutil
 import subprocess
 
-from cluster import build
+from cluster import build, traces
 from cluster import images as cluster_images
 from cluster.control_plane import ControlPlane
 from cluster.node import Node, any_free
@@ -195,11 +195,21 @@ class Cluster:
         if self.proxy is not None:
             self.proxy.close()
         if self.own is not None and not self.stays:
-            self.own.stop()
+            self.end()
         elif self.has_traefik:
             self.kubectl("delete", "--wait=false", "-f", FIXTURES / "traefik.yaml")
         if self.lock is not None:
             self.lock.close()
+
+    def end(self):
+        """Ends what is behind it. Of a node nothing is left; while it runs every kind of trace is seen."""
+        is_node = isinstance(self.own, Node)
+        seen = traces.of(self.own) if is_node else {}
+        self.own.stop()
+        if is_node:
+            assert seen.keys() == traces.KINDS, f"of a node that ran, only these were seen: {seen.keys()}"
+            left = traces.of(self.own)
+            assert not left, f"left of the node: {left}"
 
 
 def program(name):

@@ -78,9 +78,14 @@ class Runner:
         return self.clusters[need]
 
     def stop(self):
-        for stack in [self.common, *self.clusters.values()]:
-            if stack is not None:
-                stack.stop()
+        for name, stack in {"the common stack": self.common, **self.clusters}.items():
+            try:
+                if stack is not None:
+                    stack.stop()
+            except Exception:
+                traceback.print_exc()
+                self.failed += 1
+                print(f"FAILED  the end of {name}", flush=True)
 
     def summary(self):
         """The exit code, after the last lines of output."""
