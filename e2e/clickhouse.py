@@ -52,7 +52,8 @@ class ClickHouse:
         request = urllib.request.Request(self.url + path, body.encode(), headers)
         try:
             with urllib.request.urlopen(request, timeout=60, context=self.context) as answer:
-                return answer.read().decode()
+                # Columns may have bytes that are no text.
+                return answer.read().decode(errors="surrogateescape")
         except urllib.error.HTTPError as error:
             raise RuntimeError(error.read().decode()) from None
 

@@ -214,6 +214,21 @@ class Kafka:
         lines = [line for line in result.stdout.split(b"\n") if b"ce_id:" in line]
         return [record(line) for line in lines]
 
+    def values(self, topic):
+        """Every record of a topic of one partition, as it is: its headers, its key and its value, which is bytes."""
+        count = self.count(topic)
+        if not count:
+            return []
+        prints = [f"--formatter-property=print.{name}=true" for name in ("headers", "key")]
+        parts = ["value.deserializer=org.apache.kafka.common.serialization.BytesDeserializer", "headers.separator=\x1f", "key.separator=\x1e"]
+        told = self.java(
+            "org.apache.kafka.tools.consumer.ConsoleConsumer", "--bootstrap-server", self.bootstrap, "--topic", topic, "--from-beginning",
+            "--max-messages", count, "--timeout-ms", 30_000, *prints, *(f"--formatter-property={part}" for part in parts))
+        # What is not printable, and the backslash, is \xNN.
+        unescaped = lambda text: re.sub(rb"\\x([0-9A-F]{2})", lambda found: bytes.fromhex(found[1].decode()), text.encode())  # noqa: E731
+        records = [line.split("\x1e") for line in told.split("\n") if line.count("\x1e") == 2]
+        return [(headers, key, unescaped(value)) for headers, key, value in records]
+
     def stop(self):
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -206,6 +206,23 @@ def a_spool_that_is_full_while_kafka_is_away_pushes_back(stack):
 
 
 @test
+def topics_are_made_as_asked_and_what_cannot_be_is_told(stack):
+    with ingest_of(stack, "--kafka-partitions=3", "--kafka-replication=1") as ingest:
+        sent = post_all(ingest, ["made"])
+        delivered(ingest, 1)
+        made = {topic: stack.kafka.topics("--describe", "--topic", topic) for topic in (ingest.topic, f"{ingest.topic}.dead")}
+        assert "PartitionCount: 3" in made[ingest.topic] and "ReplicationFactor: 1" in made[ingest.topic], made
+        assert "PartitionCount: 1" in made[f"{ingest.topic}.dead"], made
+        arrived(stack.kafka, ingest.topic, sent)
+    with ingest_of(stack, "--kafka-replication=2") as ingest:
+        post_all(ingest, ["waits"])
+        # There is one broker.
+        until(lambda: "eplication" in (ingest.folder / "log").read_text(), 20, "the log tells of the replicas")
+        until(lambda: ingest.metric("spool_records") > 0, what="the event waits")
+        assert ingest.metric("events_delivered_total") == 0
+
+
+@test
 def a_setting_that_cannot_be_used_is_told_by_its_line_and_ends_the_ingest(stack):
     folder = pathlib.Path(stack.folder)
     for text, words in [
