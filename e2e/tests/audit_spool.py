@@ -1,5 +1,6 @@
 """The ingest as a process of its own: what it acknowledged is in the store exactly once, whatever happens to it."""
 
+import concurrent.futures
 import hashlib
 import http.client
 import json
@@ -14,6 +15,7 @@ import tempfile
 import threading
 import time
 
+from fixtures.blake3 import digest
 from harness import SALLYPORT, free_port, test, until
 
 KEY = "key of the billing service"
@@ -195,26 +197,99 @@ def a_full_spool_pushes_back_until_the_store_has_caught_up(stack):
         assert ingest.stored() == [*sent, "room"]
 
 
-@test
-def a_proxy_that_names_another_is_refused_and_counted(stack):
-    with Ingest(stack) as ingest:
-        token = (ingest.data / "proxy/token").read_text().strip()
+def field(number, value):
+    """A field of a message: bytes, or a number."""
+    if isinstance(value, bytes):
+        return varint(number << 3 | 2) + varint(len(value)) + value
+    return varint(number << 3) + varint(value)
 
-        def emit(proxy, token):
-            message = b"\x0a" + bytes([len(proxy)]) + proxy.encode()
-            port = ingest.ports["listen"]
-            command = ["curl", "--silent", "--dump-header", "-", "--http2", "--cacert", ingest.data / "tls/ca.crt"]
+
+def varint(number):
+    more, rest = number >> 7, number & 0x7F
+    return bytes([rest | 0x80]) + varint(more) if more else bytes([rest])
+
+
+class Emitter:
+    """Speaks to an ingest as the proxy of the stack does, by the proto's own encoding."""
+
+    def __init__(self, ingest):
+        self.ingest, self.token = ingest, (ingest.data / "proxy/token").read_text().strip()
+
+    def emit(self, message, token=None):
+        """The status, and the answer's fields as numbers, by number."""
+        port = self.ingest.ports["listen"]
+        with tempfile.NamedTemporaryFile(dir=self.ingest.folder) as body:
+            command = ["curl", "--silent", "--dump-header", "-", "--http2", "--cacert", self.ingest.data / "tls/ca.crt"]
             command += ["--connect-to", f"sallyport-control-plane:{port}:127.0.0.1:{port}"]
-            headers = {"content-type": "application/grpc", "te": "trailers", "authorization": f"Bearer {token}"}
+            headers = {"content-type": "application/grpc", "te": "trailers", "authorization": f"Bearer {token or self.token}"}
             command += [part for name, value in headers.items() for part in ("--header", f"{name}: {value}")]
             command += ["--data-binary", "@-", f"https://sallyport-control-plane:{port}/sallyport.audit.v1.AuditIngest/Emit"]
             frame = b"\0" + len(message).to_bytes(4, "big") + message
-            command += ["--output", "/dev/null"]
+            command += ["--output", body.name]
             answer = subprocess.run(command, input=frame, capture_output=True, timeout=20, check=True).stdout
             lines = [line for line in answer.split(b"\r\n") if line.startswith(b"grpc-status:")]
-            return int(lines[-1].split(b":")[1])
+            return int(lines[-1].split(b":")[1]), numbers(body.read()[5:])
 
-        assert emit("standalone", token) == 0
-        assert emit("other", token) == 7, "permission denied"
-        assert emit("standalone", "guess") == 16, "unauthenticated"
+
+def numbers(message):
+    """The fields of a message that has only numbers."""
+    values, value, shift = [], 0, 0
+    for byte in message:
+        value, shift = value | (byte & 0x7F) << shift, shift + 7
+        if not byte & 0x80:
+            values.append(value)
+            value = shift = 0
+    return {tag >> 3: value for tag, value in zip(values[::2], values[1::2])}
+
+
+def chain_of(epoch, count):
+    """Events of a chain of the proxy `standalone`, encoded."""
+    events, before = [], digest(f"sallyport-chain-v1\nstandalone\n7\n{epoch}".encode())
+    for seq in range(1, count + 1):
+        identity = (epoch // 1_000_000).to_bytes(6, "big") + seq.to_bytes(10, "big")
+        events.append(field(1, seq) + field(2, before) + field(3, 1) + field(4, epoch) + field(5, identity) + field(33, b"replayed"))
+        before = digest(events[-1])
+    return events
+
+
+@test
+def a_batch_that_comes_again_and_again_is_stored_once(stack):
+    with Ingest(stack) as ingest:
+        emitter, epoch = Emitter(ingest), time.time_ns()
+        events = chain_of(epoch, 8)
+
+        def batch(first, last):
+            chosen = b"".join(field(4, event) for event in events[first - 1:last])
+            return field(1, b"standalone") + field(2, 7) + field(3, epoch) + chosen
+
+        def answered(status, answer):
+            """The highest durable sequence, and how many were known."""
+            assert status == 0, status
+            return answer.get(1, 0), answer.get(2, 0)
+
+        # A proxy that gave up waiting tries again while the first is under way.
+        with concurrent.futures.ThreadPoolExecutor(4) as senders:
+            answers = [answered(*answer) for answer in senders.map(emitter.emit, [batch(1, 5)] * 4)]
+        assert sorted(answers) == [(5, 0), (5, 5), (5, 5), (5, 5)], answers
+        ingest.kill()
+        ingest.start()
+        until(ingest.is_ready, what="the ingest is back")
+        assert answered(*emitter.emit(batch(1, 5))) == (5, 5)
+        assert answered(*emitter.emit(batch(4, 8))) == (8, 2)
+        assert answered(*emitter.emit(batch(1, 8))) == (8, 8)
+        assert ingest.metric("events_duplicate_total") == 15
+        rows = "SELECT envelope FROM events WHERE tool_name = 'replayed' ORDER BY id"
+        stored = lambda: [json.loads(row[0])["payload"]["chain"]["seq"] for row in ingest.store().execute(rows)]  # noqa: E731
+        until(lambda: len(stored()) >= 8, what="the events are stored")
+        assert stored() == list(range(1, 9)) and ingest.findings() == 0
+
+
+@test
+def a_proxy_that_names_another_is_refused_and_counted(stack):
+    with Ingest(stack) as ingest:
+        emitter = Emitter(ingest)
+        emit = lambda proxy, token=None: emitter.emit(field(1, proxy), token)[0]  # noqa: E731
+        assert emit(b"standalone") == 0
+        assert emit(b"other") == 7, "permission denied"
+        assert emit(b"standalone", "guess") == 16, "unauthenticated"
         assert ingest.metric("batches_refused_total") == 2
