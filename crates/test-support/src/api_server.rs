@@ -29,11 +29,14 @@ impl ApiServer {
     /// Starts one; none, and a line that says so, where the binaries are not given by `SALLYPORT_KUBE_BIN`.
     ///
     /// # Panics
-    /// It does not start.
+    /// It does not start; or the binaries are not given where `CI` is set, in which nothing is left out.
     #[expect(clippy::print_stderr, reason = "says which test is left out")]
     pub fn start() -> Option<Self> {
         let Some(bin) = std::env::var_os(VARIABLE).map(PathBuf::from) else {
-            eprintln!("skipped: needs a Kubernetes API server; set {VARIABLE} to the folder of its binaries");
+            match left_out(std::env::var_os("CI").is_some()) {
+                Ok(line) => eprintln!("{line}"),
+                Err(reason) => panic!("{reason}"),
+            }
             return None;
         };
         match Self::launch(bin) {
@@ -142,6 +145,12 @@ current-context: x
         }
     }
 
+    /// A kubeconfig of somebody else, as whom the administrator acts: with the rights that RBAC gives them, and no more.
+    pub fn kubeconfig_as(&self, user: &str) -> String {
+        let of = |user: &str| format!("user: {{token: {TOKEN}{user}}}");
+        self.kubeconfig().replace(&of(""), &of(&format!(", as: \"{user}\"")))
+    }
+
     /// Runs kubectl as its administrator, with `input` on standard input; what it printed.
     ///
     /// # Panics
@@ -156,7 +165,11 @@ current-context: x
         }
     }
 
-    fn try_kubectl(&self, arguments: &[&str], input: &str) -> std::io::Result<std::process::Output> {
+    /// The same, whatever becomes of it.
+    ///
+    /// # Errors
+    /// It cannot be run.
+    pub fn try_kubectl(&self, arguments: &[&str], input: &str) -> std::io::Result<std::process::Output> {
         let path = self.folder.path().join("input");
         std::fs::write(&path, input)?;
         Command::new(self.bin.join("kubectl"))
@@ -181,6 +194,19 @@ current-context: x
             std::thread::sleep(Duration::from_millis(50));
         }
         Ok(())
+    }
+}
+
+/// What is said of a test that is left out for want of the binaries.
+///
+/// # Errors
+/// It must not be left out, and why not.
+fn left_out(in_ci: bool) -> Result<String, String> {
+    let needs = format!("needs a Kubernetes API server; set {VARIABLE} to the folder of its binaries");
+    if in_ci {
+        Err(format!("{needs} (`python3 e2e/cluster programs` prints it): with CI set no test is left out"))
+    } else {
+        Ok(format!("skipped: {needs}"))
     }
 }
 
@@ -218,4 +244,16 @@ fn free_ports<const N: usize>() -> std::io::Result<[u16; N]> {
         held.push(listener);
     }
     Ok(ports)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::left_out;
+
+    #[test]
+    fn a_test_without_an_api_server_is_left_out_except_in_ci() {
+        assert!(left_out(false).unwrap().starts_with("skipped: needs a Kubernetes API server"));
+        let reason = left_out(true).unwrap_err();
+        assert!(reason.contains("SALLYPORT_KUBE_BIN") && reason.contains("e2e/cluster programs"), "{reason}");
+    }
 }
