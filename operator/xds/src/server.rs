@@ -68,6 +68,7 @@ pub trait Admit: Send + Sync + 'static {
 pub struct Service<A> {
     admit: A,
     ttl: Option<Duration>,
+    stream_life: Duration,
     streams: AtomicU64,
 }
 
@@ -80,7 +81,13 @@ impl<A> std::fmt::Debug for Service<A> {
 impl<A: Admit> Service<A> {
     /// Serves whom `admit` admits; `ttl`: how long filter configurations count without a sign of life.
     pub fn new(admit: A, ttl: Option<Duration>) -> Self {
-        Self { admit, ttl, streams: AtomicU64::new(0) }
+        Self { admit, ttl, stream_life: STREAM_LIFE, streams: AtomicU64::new(0) }
+    }
+
+    /// The same, whose streams end after `life` at the latest, in place of an hour: then each must be admitted anew.
+    #[must_use]
+    pub fn with_stream_life(self, life: Duration) -> Self {
+        Self { stream_life: life, ..self }
     }
 
     async fn check<T>(&self, request: &Request<T>) -> Result<(String, Target), Status> {
@@ -154,6 +161,7 @@ impl<A: Admit> Service<A> {
         let (responses, queue) = mpsc::channel(QUEUE);
         let stream = StreamTask {
             number,
+            life: life(self.stream_life, number),
             target,
             connection: Connection::new(self.ttl),
             instance: Instance::new(proxy, SystemTime::now()),
@@ -165,8 +173,16 @@ impl<A: Admit> Service<A> {
     }
 }
 
+/// How long the stream of this number may last.
+fn life(longest: Duration, number: u64) -> Duration {
+    let spread = u64::try_from(longest.as_millis() / 4).unwrap_or(u64::MAX).max(1);
+    longest.saturating_sub(Duration::from_millis(number.wrapping_mul(97_000) % spread))
+}
+
 struct StreamTask {
     number: u64,
+    /// It ends after this, and is due to authenticate anew.
+    life: Duration,
     target: Target,
     connection: Connection,
     instance: Instance,
@@ -195,11 +211,10 @@ impl StreamTask {
         ttl: Option<Duration>,
     ) -> &'static str {
         let mut bell = self.target.world.bell();
-        let beat = ttl.map_or(STREAM_LIFE, |ttl| ttl / 3).max(Duration::from_millis(10));
+        let beat = ttl.map_or(self.life, |ttl| ttl / 3).max(Duration::from_millis(10));
         let mut heartbeat = tokio::time::interval(beat);
         heartbeat.tick().await;
-        let spread = Duration::from_secs(self.number.wrapping_mul(97) % (STREAM_LIFE.as_secs() / 4));
-        let end = tokio::time::sleep(STREAM_LIFE.saturating_sub(spread));
+        let end = tokio::time::sleep(self.life);
         tokio::pin!(end);
         loop {
             let silent = self.unanswered.map(|(since, _)| since + UNANSWERED);
@@ -300,5 +315,18 @@ impl StreamTask {
             Some(known) if owes && known.1 == answers => Some(known),
             Some(_) | None => owes.then(|| (Instant::now(), answers)),
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_stream_ends_within_the_hour_and_not_all_at_once() {
+        let lives: Vec<Duration> = (0..1000).map(|number| life(STREAM_LIFE, number)).collect();
+        let within = Duration::from_secs(45 * 60)..=Duration::from_secs(60 * 60);
+        assert!(lives.iter().all(|life| within.contains(life)), "{lives:?}");
+        assert!(lives.iter().collect::<std::collections::BTreeSet<_>>().len() > 500);
     }
 }
