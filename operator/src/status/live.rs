@@ -1,11 +1,12 @@
-//! Statuses as a real API server gets them, from the whole operator.
+//! Statuses as a real API server gets them, from the whole operator, which has the rights of its role and no more.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::FromArgMatches;
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -20,9 +21,14 @@ use crate::Args;
 
 const LIMIT: Duration = Duration::from_secs(180);
 const NAMESPACE: &str = "live";
+/// Namespace of the operator.
+const INSTALLED: &str = "sallyport-system";
+/// As whom it acts.
+const OPERATOR: &str = "system:serviceaccount:sallyport-system:sallyport-operator";
 
 struct Live {
     server: ApiServer,
+    /// The administrator's.
     client: Client,
     folder: tempfile::TempDir,
 }
@@ -50,20 +56,21 @@ impl Live {
             let crd = format!("crd/{name}.mcpruntime.org");
             server.kubectl(&["wait", "--for=condition=Established", &crd], "");
         }
-        let kubeconfig = Kubeconfig::from_yaml(&server.kubeconfig()).unwrap();
-        let options = KubeConfigOptions::default();
-        let config = Config::from_custom_kubeconfig(kubeconfig, &options).await.unwrap();
-        let client = Client::try_from(config).unwrap();
+        let client = client(&server.kubeconfig()).await;
         let folder = tempfile::tempdir().unwrap();
         tls::make_self_signed(folder.path()).unwrap();
         let this = Self { server, client, folder };
         let namespaces: Api<Namespace> = Api::all(this.client.clone());
-        let namespace = serde_json::from_value(json!({"metadata": {"name": NAMESPACE}})).unwrap();
-        namespaces.create(&PostParams::default(), &namespace).await.unwrap();
+        for name in [NAMESPACE, INSTALLED] {
+            let namespace = serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
+            namespaces.create(&PostParams::default(), &namespace).await.unwrap();
+        }
+        let roles = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/rbac/operator.yaml");
+        this.server.kubectl(&["apply", "--server-side", "-f", roles], "");
         Some(this)
     }
 
-    fn operator(&self, more: &[&str]) -> Operator {
+    async fn operator(&self, more: &[&str]) -> Operator {
         let tls_dir = format!("--tls-dir={}", self.folder.path().display());
         let ours = [
             "operator",
@@ -75,11 +82,12 @@ impl Live {
             &tls_dir,
         ];
         let command = <Args as clap::Args>::augment_args(clap::Command::new("operator"));
-        let namespace = format!("--namespace={NAMESPACE}");
+        let namespace = format!("--namespace={INSTALLED}");
         let flags = ours.iter().chain(more).copied().chain([namespace.as_str()]);
         let args = Args::from_arg_matches(&command.try_get_matches_from(flags).unwrap()).unwrap();
         let shutdown = CancellationToken::new();
-        let ended = tokio::spawn(crate::kubernetes::run_on(self.client.clone(), args, shutdown.clone()));
+        let client = client(&self.server.kubeconfig_as(OPERATOR)).await;
+        let ended = tokio::spawn(crate::kubernetes::run_on(client, args, shutdown.clone()));
         Operator { shutdown, ended }
     }
 
@@ -145,17 +153,41 @@ impl Live {
 
     /// Requests that changed something, as the API server counts them; a Lease's renewal is none.
     async fn writes(&self) -> Vec<String> {
-        let request = axum::http::Request::get("/metrics").body(Vec::new()).unwrap();
-        let text = self.client.request_text(request).await.unwrap();
-        let is_write = |line: &&str| {
-            let verbs = ["APPLY", "PATCH", "POST", "PUT", "DELETE", "DELETECOLLECTION"];
-            line.starts_with("apiserver_request_total{")
-                && verbs.iter().any(|verb| line.contains(&format!("verb=\"{verb}\"")))
+        let verbs = ["APPLY", "PATCH", "POST", "PUT", "DELETE", "DELETECOLLECTION"];
+        self.requests(|line| {
+            verbs.iter().any(|verb| line.contains(&format!("verb=\"{verb}\"")))
                 && !line.contains("resource=\"leases\"")
                 && !line.contains("resource=\"subjectaccessreviews\"")
-        };
-        text.lines().filter(is_write).map(ToString::to_string).collect()
+        })
+        .await
     }
+
+    /// Requests of these kinds, as the API server counts them.
+    async fn requests(&self, is_meant: impl Fn(&str) -> bool) -> Vec<String> {
+        let request = axum::http::Request::get("/metrics").body(Vec::new()).unwrap();
+        let text = self.client.request_text(request).await.unwrap();
+        let all = text.lines().filter(|line| line.starts_with("apiserver_request_total{"));
+        all.filter(|line| is_meant(line)).map(ToString::to_string).collect()
+    }
+
+    /// The role suffices: nothing was refused, and the operator's own Secrets are there.
+    async fn assert_role_suffices(&self) {
+        let refused = self.requests(|line| line.contains("code=\"403\"")).await;
+        assert!(refused.is_empty(), "{refused:#?}");
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), INSTALLED);
+        let names: Vec<String> =
+            secrets.list(&ListParams::default()).await.unwrap().iter().map(ResourceExt::name_any).collect();
+        assert_eq!(
+            names,
+            ["sallyport-ca", "sallyport-digest-key", "sallyport-ingest-tls", "sallyport-operator-tls"]
+        );
+    }
+}
+
+async fn client(kubeconfig: &str) -> Client {
+    let kubeconfig = Kubeconfig::from_yaml(kubeconfig).unwrap();
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+    Client::try_from(config).unwrap()
 }
 
 /// Past, and within the retention.
@@ -171,7 +203,7 @@ async fn statuses_appear_events_come_once_and_a_settled_cluster_sees_no_write() 
     live.make_server("open", false).await;
     live.make_session("s", "pay").await;
     live.make_session("lost", "nowhere").await;
-    let operator = live.operator(&[]);
+    let operator = live.operator(&[]).await;
     live.phase("s", "Pending").await;
     live.phase("lost", "Rejected").await;
     live.patch_session("s", json!({"revoked": true})).await;
@@ -189,13 +221,14 @@ async fn statuses_appear_events_come_once_and_a_settled_cluster_sees_no_write() 
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(live.writes().await, settled);
     operator.stop().await;
-    let operator = live.operator(&[]);
+    let operator = live.operator(&[]).await;
     live.make_session("new", "pay").await;
     live.phase("new", "Pending").await;
     let settled = live.writes().await;
     tokio::time::sleep(Duration::from_secs(25)).await;
     assert_eq!(live.writes().await, settled);
     assert_eq!(live.events().await, told);
+    live.assert_role_suffices().await;
     operator.stop().await;
 }
 
@@ -209,7 +242,7 @@ async fn a_withdrawal_is_not_kept_waiting_by_five_thousand_sessions() {
         async move { live.make_session(&format!("s{number}"), "pay").await }
     });
     made.await;
-    let operator = live.operator(&["--status-writes-per-second=50"]);
+    let operator = live.operator(&["--status-writes-per-second=50"]).await;
     live.phase("s0", "Pending").await;
     live.patch_session("s4999", json!({"revoked": true})).await;
     let took = live.phase("s4999", "Revoked").await;
@@ -230,7 +263,7 @@ async fn a_session_past_its_retention_is_deleted_and_no_other() {
     }
     live.patch_session("over", json!({"expiresAt": "2020-01-01T00:00:00Z"})).await;
     live.patch_session("ended", json!({"expiresAt": an_hour_ago()})).await;
-    let operator = live.operator(&["--session-retention=2h"]);
+    let operator = live.operator(&["--session-retention=2h"]).await;
     let sessions: Api<MCPAgentSession> = live.ours();
     let began = Instant::now();
     while sessions.get_opt("over").await.unwrap().is_some() {
@@ -242,6 +275,68 @@ async fn a_session_past_its_retention_is_deleted_and_no_other() {
     assert_eq!(left.iter().map(ResourceExt::name_any).collect::<Vec<_>>(), ["ended", "endless"]);
     let grants: Api<MCPAccessGrant> = live.ours();
     assert!(grants.list(&ListParams::default()).await.unwrap().items.is_empty());
+    live.assert_role_suffices().await;
     operator.stop().await;
     drop(live.server);
+}
+
+/// What people type.
+#[tokio::test(flavor = "multi_thread")]
+async fn kubectl_has_names_columns_words_and_a_scale_for_our_kinds() {
+    let Some(live) = Live::start().await else { return };
+    live.make_server("pay", true).await;
+    live.make_session("s", "pay").await;
+    let grant = json!({
+        "apiVersion": "mcpruntime.org/v1alpha1", "kind": "MCPAccessGrant", "metadata": {"name": "g"},
+        "spec": {"serverRef": {"name": "pay"}, "subject": {"humanID": "h"}},
+    });
+    let grant: MCPAccessGrant = serde_json::from_value(grant).unwrap();
+    live.ours().create(&PostParams::default(), &grant).await.unwrap();
+    let kubectl = |arguments: &[&str]| live.server.kubectl(&[&["-n", NAMESPACE], arguments].concat(), "");
+    for (short, columns) in [
+        ("mcps", "NAME TEAM PHASE POLICY GATEWAY READY ENFORCED REASON AGE"),
+        ("mcpgrant", "NAME SERVER HUMAN AGENT TEAM TRUST DISABLED ENFORCED REASON AGE"),
+        ("mcpsession", "NAME SERVER HUMAN AGENT TEAM TRUST REVOKED EXPIRES ENFORCED REASON AGE"),
+    ] {
+        let table = kubectl(&["get", short]);
+        let header: Vec<&str> = table.lines().next().unwrap().split_whitespace().collect();
+        assert_eq!(header.join(" "), columns, "{short}");
+    }
+    let all = kubectl(&["get", "mcp", "-o", "name"]);
+    let mut all: Vec<&str> = all.lines().collect();
+    all.sort_unstable();
+    let group = [
+        "mcpaccessgrant.mcpruntime.org/g",
+        "mcpagentsession.mcpruntime.org/s",
+        "mcpserver.mcpruntime.org/pay",
+    ];
+    assert_eq!(all, group);
+    // The API server publishes the words a moment after the definition counts.
+    let began = Instant::now();
+    loop {
+        let told = live.server.try_kubectl(&["explain", "mcpserver.spec.gateway"], "").unwrap();
+        let told = String::from_utf8(told.stdout).unwrap();
+        if ["The gateway before the server.", "Calls pass the gateway and are governed."]
+            .iter()
+            .all(|w| told.contains(w))
+        {
+            break;
+        }
+        assert!(began.elapsed() < LIMIT, "{told}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let operator = live.operator(&[]).await;
+    let deployments: Api<Deployment> = live.ours();
+    let replicas = async |wanted: i32| {
+        let began = Instant::now();
+        while deployments.get_opt("pay").await.unwrap().and_then(|d| d.spec?.replicas) != Some(wanted) {
+            assert!(began.elapsed() < LIMIT, "the Deployment has not {wanted} replicas");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    replicas(1).await;
+    kubectl(&["scale", "mcps/pay", "--replicas=3"]);
+    assert_eq!(kubectl(&["get", "mcps/pay", "-o", "jsonpath={.spec.replicas}"]), "3");
+    replicas(3).await;
+    operator.stop().await;
 }
