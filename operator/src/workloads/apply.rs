@@ -84,6 +84,11 @@ impl Memory {
         Ok(())
     }
 
+    /// What was applied and is not watched, so that nobody tells of it.
+    pub(super) fn unwatched(&self) -> impl Iterator<Item = &ChildKey> {
+        self.applied.iter().filter(|(_, applied)| applied.version.is_none()).map(|(key, _)| key)
+    }
+
     /// An object is gone.
     pub(super) fn forget(&mut self, key: &ChildKey) {
         self.applied.remove(key);

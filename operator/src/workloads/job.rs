@@ -385,7 +385,31 @@ impl Round {
         for key in left {
             self.delete(&key).await?;
         }
+        let unseen: Vec<ChildKey> =
+            self.memory.unwatched().filter(|key| !wanted.contains(key)).cloned().collect();
+        for key in unseen {
+            self.delete_unseen(&key).await?;
+        }
         Ok(())
+    }
+
+    /// Deletes an object that is not watched, if it is still there and the server's.
+    async fn delete_unseen(&mut self, key: &ChildKey) -> Result<(), Failure> {
+        match api::find(&self.tools.client, &self.namespace, key).await {
+            Ok(Some(found)) if found.owner.as_deref() == Some(&self.name) && !found.is_going => {
+                self.remove(key, &found.uid).await
+            }
+            Ok(_) => {
+                self.memory.forget(key);
+                Ok(())
+            }
+            // The namespace took the right back: it is its own to delete.
+            Err(kube::Error::Api(status)) if status.code == 403 => {
+                self.memory.forget(key);
+                Ok(())
+            }
+            Err(error) => Err(Failure::refused(key, error)),
+        }
     }
 
     /// Deletes an object, if it is there and the server's.
@@ -396,7 +420,12 @@ impl Round {
         if seen.owner.as_deref() != Some(&self.name) || seen.is_going {
             return Ok(());
         }
-        let deleted = api::delete(&self.tools.client, &self.namespace, key, &seen.uid).await;
+        let uid = seen.uid.clone();
+        self.remove(key, &uid).await
+    }
+
+    async fn remove(&mut self, key: &ChildKey, uid: &str) -> Result<(), Failure> {
+        let deleted = api::delete(&self.tools.client, &self.namespace, key, uid).await;
         deleted.map_err(|error| Failure::refused(key, error))?;
         self.memory.forget(key);
         self.deleted.push(key.clone());

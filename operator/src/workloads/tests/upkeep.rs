@@ -259,11 +259,8 @@ async fn put_secret(fixture: &Fixture, value: &str, label: &str) {
     fixture.api::<Secret>().patch("keys", &parameters, &Patch::Apply(&secret)).await.unwrap();
 }
 
-const DIGEST: &str = "/spec/template/metadata/annotations/mcpruntime.org~1secrets-hash";
-
-#[tokio::test]
-async fn the_content_of_a_secret_restarts_pods_where_the_operator_may_read_it() {
-    let Some(fixture) = Fixture::new().await else { return };
+/// The namespace binds `sallyport-secrets` to the operator.
+async fn let_keep_secrets(fixture: &Fixture) {
     let binding = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
         "metadata": { "name": "sallyport-secrets", "namespace": fixture.namespace },
@@ -271,6 +268,14 @@ async fn the_content_of_a_secret_restarts_pods_where_the_operator_may_read_it() 
         "subjects": [{ "kind": "ServiceAccount", "name": "sallyport-operator", "namespace": "sallyport-system" }],
     });
     apply(&fixture.admin, &binding).await;
+}
+
+const DIGEST: &str = "/spec/template/metadata/annotations/mcpruntime.org~1secrets-hash";
+
+#[tokio::test]
+async fn the_content_of_a_secret_restarts_pods_where_the_operator_may_read_it() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let_keep_secrets(&fixture).await;
     put_secret(&fixture, "one", "a").await;
     fixture.server("payments", with_secret()).await;
     let digest = |found: &Value| found.pointer(DIGEST).and_then(Value::as_str).map(str::to_string);
@@ -304,18 +309,51 @@ async fn secrets_that_the_operator_may_not_read_are_told_and_do_not_stand_in_the
     );
 }
 
-#[tokio::test]
-async fn the_provisioned_registry_needs_the_right_to_keep_its_secret() {
-    let Some(fixture) = Fixture::new().await else { return };
+/// Pulls from the platform's own registry.
+fn registry() -> Settings {
     let registry = crate::render::Registry {
         url: Some("registry.example.com".into()),
         username: Some("pull".into()),
         password: Some("p".into()),
         ..crate::render::Registry::default()
     };
-    fixture.set(Settings { registry, ..settings() });
-    fixture.server("payments", json!({ "image": "payments:1", "useProvisionedRegistry": true })).await;
+    Settings { registry, ..settings() }
+}
+
+fn provisioned(is_used: bool) -> Value {
+    json!({ "image": "payments:1", "useProvisionedRegistry": is_used })
+}
+
+#[tokio::test]
+async fn the_provisioned_registry_needs_the_right_to_keep_its_secret() {
+    let Some(fixture) = Fixture::new().await else { return };
+    fixture.set(registry());
+    fixture.server("payments", provisioned(true)).await;
     let report = fixture.until_told("payments", |report| !report.problems.is_empty()).await;
     assert_eq!(report.problems[0].reason, "PullSecretForbidden");
     fixture.until_there(ChildKind::Deployment, "payments").await;
+}
+
+#[tokio::test]
+async fn where_it_may_be_kept_the_pull_secret_is_there_and_named_while_it_is_used() {
+    const SECRET: &str = "payments-registry-pull";
+    const NAMED: &str = "/imagePullSecrets/0/name";
+    let Some(fixture) = Fixture::new().await else { return };
+    let_keep_secrets(&fixture).await;
+    fixture.set(registry());
+    fixture.server("payments", provisioned(true)).await;
+    let secret = fixture.until_there(ChildKind::Secret, SECRET).await;
+    assert_eq!(secret["type"], "kubernetes.io/dockerconfigjson");
+    let secret: Secret = from(secret);
+    let content: Value = serde_json::from_slice(&secret.data.unwrap()[".dockerconfigjson"].0).unwrap();
+    let credentials = &content["auths"]["registry.example.com"];
+    assert_eq!((&credentials["username"], &credentials["password"]), (&json!("pull"), &json!("p")));
+    fixture.until_has(ChildKind::ServiceAccount, "mcp-workload-payments", NAMED, SECRET).await;
+    let report = fixture.until_told("payments", |report| report.rollout.is_some()).await;
+    assert_eq!(report.problems, []);
+
+    fixture.server("payments", provisioned(false)).await;
+    fixture.until_gone(ChildKind::Secret, SECRET).await;
+    let is_named = |found: Option<&Value>| found.is_none_or(|found| found.pointer(NAMED).is_some());
+    fixture.until(ChildKind::ServiceAccount, "mcp-workload-payments", |found| !is_named(found)).await;
 }
