@@ -1,6 +1,6 @@
 //! Bytes of older versions, read by this one.
 //!
-//! `testdata/wire/v1` was written by version 1 and is never written again.
+//! `testdata/wire/v1` and `v3` were written by these versions and are never written again; of version 2 there is no record.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use prost::Message;
@@ -9,7 +9,11 @@ use sallyport_policy_proto::discovery::DeltaDiscoveryRequest;
 use sallyport_policy_proto::{servers, v1, wire};
 
 fn recorded(name: &str) -> Vec<u8> {
-    let path = format!("{}/testdata/wire/v1/{name}.hex", env!("CARGO_MANIFEST_DIR"));
+    recorded_by(1, name)
+}
+
+fn recorded_by(version: u32, name: &str) -> Vec<u8> {
+    let path = format!("{}/testdata/wire/v{version}/{name}.hex", env!("CARGO_MANIFEST_DIR"));
     let digits: Vec<u8> = std::fs::read(path).unwrap().into_iter().filter(u8::is_ascii_hexdigit).collect();
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
     digits.chunks(2).map(byte).collect()
@@ -27,6 +31,36 @@ fn a_configuration_of_version_1_means_what_it_meant() {
     assert_eq!(server.tools[0].required_trust, Trust::Low);
     assert!(server.session.required);
     assert_eq!(server.audit_arguments, AuditArguments::Digest);
+}
+
+#[test]
+fn a_configuration_of_version_3_means_what_it_meant() {
+    let bytes = recorded_by(3, "filter_config");
+    let config = v1::FilterConfig::decode(bytes.as_slice()).unwrap();
+    assert_eq!((config.needs, wire::needed(&config), config.proxy.as_str()), (3, 3, ""));
+    assert_eq!(config.encode_to_vec(), bytes, "and is written as it was");
+    let servers = servers(config);
+    let [server] = servers.as_slice() else { panic!("one server") };
+    assert_eq!(server.id.to_string(), "ns/server");
+    assert_eq!(server.audit_arguments, AuditArguments::Redacted);
+    assert_eq!(server.audit_redact, ["/card/number", "/items/*/secret"]);
+    assert_eq!(server.audit_max_argument_bytes, 2048);
+}
+
+#[test]
+fn a_filter_of_version_3_tells_so() {
+    let request = DeltaDiscoveryRequest::decode(recorded_by(3, "subscribe_grants").as_slice()).unwrap();
+    let node = request.node.unwrap();
+    assert_eq!(wire::of_filter(&node.user_agent_name, &node.user_agent_version), 3);
+}
+
+/// Whoever makes another version records what it writes, before it is changed again.
+#[test]
+fn what_this_version_writes_is_recorded() {
+    let folder = format!("{}/testdata/wire/v{}", env!("CARGO_MANIFEST_DIR"), wire::VERSION);
+    for name in ["filter_config", "subscribe_grants"] {
+        assert!(std::path::Path::new(&format!("{folder}/{name}.hex")).exists(), "{folder}/{name}.hex");
+    }
 }
 
 #[test]
