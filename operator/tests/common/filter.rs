@@ -86,14 +86,16 @@ impl Filter {
         self.requests.send(request).unwrap();
     }
 
-    /// Takes everything up to the baseline.
-    pub async fn synchronise(&mut self) {
+    /// Takes everything up to the baseline; the names of it.
+    pub async fn synchronise(&mut self) -> Vec<String> {
+        let mut names = Vec::new();
         loop {
             let response = self.next().await;
             self.acknowledge(&response);
             if response.type_url == BASELINE_TYPE {
-                return;
+                return names;
             }
+            names.extend(response.resources.into_iter().map(|resource| resource.name));
         }
     }
 }

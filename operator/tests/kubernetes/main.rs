@@ -3,8 +3,11 @@
 
 #[path = "../common/filter.rs"]
 mod filter;
+#[path = "../common/hostile.rs"]
+mod generated;
 
 mod faults;
+mod hostile;
 mod leader;
 mod partition;
 mod replicas;

@@ -38,7 +38,7 @@ impl Cut {
     pub fn kubeconfig(&self, cluster: &Cluster) -> PathBuf {
         let here = format!("https://127.0.0.1:{}", self.port);
         let path = self.folder.path().join("kubeconfig");
-        std::fs::write(&path, cluster.server.kubeconfig().replace(cluster.server.url(), &here)).unwrap();
+        std::fs::write(&path, cluster.kubeconfig().replace(cluster.server.url(), &here)).unwrap();
         path
     }
 

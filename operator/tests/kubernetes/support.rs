@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use axum::http;
 use clap::{Args as _, FromArgMatches};
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
@@ -11,6 +12,7 @@ use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::ApiResource;
 use kube::{Client, Config, ResourceExt};
+use sallyport_api::Kind;
 use sallyport_operator::Args;
 use sallyport_runtime::tls;
 use sallyport_test_support::ApiServer;
@@ -21,13 +23,19 @@ use crate::filter::Filter;
 
 /// Everything comes to pass within it, on a machine with much else to do.
 pub const LIMIT: Duration = Duration::from_secs(60);
-/// Namespace of the operator, and of the objects.
+/// Namespace of the objects.
 pub const NAMESPACE: &str = "ns";
+/// Namespace of the operator.
+pub const INSTALLED: &str = "sallyport-system";
+/// As whom the operator acts.
+const OPERATOR: &str = "system:serviceaccount:sallyport-system:sallyport-operator";
 
-/// An API server with our kinds.
+/// An API server with our kinds, and the operator's roles.
 pub struct Cluster {
     pub server: ApiServer,
+    /// The administrator's.
     pub client: Client,
+    folder: tempfile::TempDir,
 }
 
 impl Cluster {
@@ -43,8 +51,24 @@ impl Cluster {
         let kubeconfig = Kubeconfig::from_yaml(&server.kubeconfig()).unwrap();
         let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
         let client = Client::try_from(config).unwrap();
-        server.kubectl(&["create", "namespace", NAMESPACE], "");
-        Some(Self { server, client })
+        for namespace in [NAMESPACE, INSTALLED] {
+            server.kubectl(&["create", "namespace", namespace], "");
+        }
+        let roles = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/rbac/operator.yaml");
+        server.kubectl(&["apply", "--server-side", "-f", roles], "");
+        let folder = tempfile::tempdir().unwrap();
+        let cluster = Self { server, client, folder };
+        std::fs::write(cluster.kubeconfig_path(), cluster.kubeconfig()).unwrap();
+        Some(cluster)
+    }
+
+    /// The operator's kubeconfig: it has the rights of the role as it is installed.
+    pub fn kubeconfig(&self) -> String {
+        self.server.kubeconfig_as(OPERATOR)
+    }
+
+    fn kubeconfig_path(&self) -> PathBuf {
+        self.folder.path().join("kubeconfig")
     }
 
     /// Applies our definitions as they are installed.
@@ -57,7 +81,44 @@ impl Cluster {
         }
     }
 
+    /// Defines our kinds so that everything is stored, as if by a version that knew no rules.
+    pub fn define_without_rules(&self) {
+        for kind in ["MCPServer", "MCPAccessGrant", "MCPAgentSession"] {
+            let plural = format!("{}s", kind.to_lowercase());
+            let anything = json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
+            let schema = json!({ "type": "object", "properties": { "spec": anything, "status": anything } });
+            let version = json!({ "name": "v1alpha1", "served": true, "storage": true,
+                "schema": { "openAPIV3Schema": schema }, "subresources": { "status": {} } });
+            let crd = json!({
+                "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+                "metadata": { "name": format!("{plural}.mcpruntime.org") },
+                "spec": { "group": "mcpruntime.org", "scope": "Namespaced", "versions": [version],
+                          "names": { "kind": kind, "plural": plural, "singular": kind.to_lowercase() } },
+            });
+            self.server.kubectl(&["apply", "--server-side", "-f", "-"], &crd.to_string());
+            let crd = format!("crd/{plural}.mcpruntime.org");
+            self.server.kubectl(&["wait", "--for=condition=Established", &crd], "");
+        }
+    }
+
+    /// Stores an object, whatever fields it has; whether the API server took it.
+    pub async fn store(&self, kind: Kind, object: &Value) -> bool {
+        let (group, plural) = (sallyport_api::API_VERSION, kind.plural());
+        let path = format!("/apis/{group}/namespaces/{NAMESPACE}/{plural}?fieldValidation=Ignore");
+        let request = http::Request::post(path).header("content-type", "application/json");
+        let request = request.body(serde_json::to_vec(object).unwrap()).unwrap();
+        let Err(error) = self.client.request::<Value>(request).await else { return true };
+        let is_refused =
+            matches!(&error, kube::Error::Api(status) if [400, 409, 413, 422].contains(&status.code));
+        assert!(is_refused, "{error}");
+        false
+    }
+
     pub fn api(&self, kind: &str) -> Api<DynamicObject> {
+        self.api_in(NAMESPACE, kind)
+    }
+
+    pub fn api_in(&self, namespace: &str, kind: &str) -> Api<DynamicObject> {
         let resource = ApiResource {
             group: "mcpruntime.org".into(),
             version: "v1alpha1".into(),
@@ -65,15 +126,19 @@ impl Cluster {
             kind: kind.into(),
             plural: format!("{}s", kind.to_lowercase()),
         };
-        Api::namespaced_with(self.client.clone(), NAMESPACE, &resource)
+        Api::namespaced_with(self.client.clone(), namespace, &resource)
     }
 
     pub async fn make(&self, kind: &str, name: &str, spec: Value) {
+        self.make_in(NAMESPACE, kind, name, spec).await;
+    }
+
+    pub async fn make_in(&self, namespace: &str, kind: &str, name: &str, spec: Value) {
         let object = json!({
             "apiVersion": "mcpruntime.org/v1alpha1", "kind": kind, "metadata": { "name": name }, "spec": spec,
         });
         let object: DynamicObject = serde_json::from_value(object).unwrap();
-        self.api(kind).create(&PostParams::default(), &object).await.unwrap();
+        self.api_in(namespace, kind).create(&PostParams::default(), &object).await.unwrap();
     }
 
     pub async fn server(&self, name: &str) {
@@ -86,8 +151,19 @@ impl Cluster {
     }
 
     pub async fn revoke(&self, session: &str) {
-        let patch = Patch::Merge(json!({ "spec": { "revoked": true } }));
-        self.api("MCPAgentSession").patch(session, &PatchParams::default(), &patch).await.unwrap();
+        self.change("MCPAgentSession", session, json!({ "revoked": true })).await;
+    }
+
+    /// Changes fields of an object's spec.
+    pub async fn change(&self, kind: &str, name: &str, spec: Value) {
+        let patch = Patch::Merge(json!({ "spec": spec }));
+        self.api(kind).patch(name, &PatchParams::default(), &patch).await.unwrap();
+    }
+
+    /// The phase that an object's status tells; empty: it has none yet.
+    pub async fn phase(&self, namespace: &str, kind: &str, name: &str) -> String {
+        let object = self.api_in(namespace, kind).get(name).await.unwrap();
+        text(&object.data["status"]["phase"])
     }
 
     pub async fn delete(&self, kind: &str, name: &str) {
@@ -158,7 +234,7 @@ impl Operator {
             ("admin", admin.to_string()),
             ("webhook", free_address().to_string()),
             ("tls-dir", folder.path().display().to_string()),
-            ("namespace", NAMESPACE.into()),
+            ("namespace", INSTALLED.into()),
             ("pod-name", name.into()),
         ];
         // Proxies of most tests are one filter each.
@@ -176,7 +252,7 @@ impl Operator {
 
     /// Starts one on `cluster`, and waits until it serves.
     pub async fn ready(cluster: &Cluster, name: &str, more: &[String]) -> Self {
-        let operator = Self::start(&cluster.server.kubeconfig_path(), name, more);
+        let operator = Self::start(&cluster.kubeconfig_path(), name, more);
         until("the operator is ready", async || operator.is_ready().await).await;
         operator
     }
@@ -212,6 +288,18 @@ impl Operator {
             .lines()
             .find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{'])))?;
         line.rsplit(' ').next()?.parse().ok()
+    }
+
+    /// The sum of all figures of a name that have these labels, each as `label="value"`; 0 where there is none.
+    pub async fn sum(&self, name: &str, labels: &[&str]) -> f64 {
+        let metrics = reqwest::get(format!("http://{}/metrics", self.admin)).await.unwrap();
+        let metrics = metrics.text().await.unwrap();
+        let is_meant = |line: &&str| {
+            line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']))
+                && labels.iter().all(|label| line.contains(label))
+        };
+        let value = |line: &str| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap();
+        metrics.lines().filter(is_meant).map(value).sum()
     }
 
     pub async fn leads(&self) -> bool {
