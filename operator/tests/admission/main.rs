@@ -2,7 +2,11 @@
 //! namespace and nothing else.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
+#[path = "../common/hostile.rs"]
+mod generated;
+
 mod down;
+mod first_generation;
 mod hostile;
 mod rules;
 mod sessions;

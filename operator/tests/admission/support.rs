@@ -20,6 +20,8 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+/// As whom the webhook asks.
+const OPERATOR: &str = "system:serviceaccount:sallyport-system:sallyport-operator";
 const CONFIGURATION: &str = include_str!("../../../config/webhook/validating.yaml");
 
 fn shared() -> Option<&'static ApiServer> {
@@ -35,6 +37,9 @@ fn shared() -> Option<&'static ApiServer> {
                     "",
                 );
             }
+            server.kubectl(&["create", "namespace", "sallyport-system"], "");
+            let roles = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/rbac/operator.yaml");
+            server.kubectl(&["apply", "--server-side", "-f", roles], "");
             Some(server)
         })
         .as_ref()
@@ -103,7 +108,7 @@ impl Tenancy {
         let names = ["127.0.0.1".to_string()];
         served.replace(&authority.issue(&names, now, Duration::from_secs(3600)).unwrap()).unwrap();
         let config = served.config(&[]).unwrap();
-        let ask = KubeAsk::new(User::new(self.server, None).await.client);
+        let ask = KubeAsk::new(User::new(self.server, Some(OPERATOR)).await.client);
         let settings = Settings { require_gateway, gateway_image: "gateway".into(), ..Settings::default() };
         let webhook = Webhook::new(self.index.clone(), Arc::new(ask), Arc::new(settings));
         let serving = serve(listener, config, webhook, self.end.clone().cancelled_owned());
@@ -164,6 +169,14 @@ impl Tenancy {
 
     pub(crate) fn learn(&self, made: Value) {
         self.index.lock().unwrap().upsert(load_json(made).unwrap(), None);
+    }
+
+    /// Runs kubectl as administrator: what it says beside its output.
+    pub(crate) fn kubectl(&self, arguments: &[&str]) -> String {
+        let output = self.server.try_kubectl(arguments, "").unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "kubectl {arguments:?}: {told}");
+        told
     }
 
     pub(crate) async fn user(&self, name: &str) -> User {
