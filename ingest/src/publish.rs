@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 use prost::Message;
 use sallyport_audit_proto::chain::Head;
 use sallyport_event_store::{
-    ChainHead, ChainName, Embedded, EventSink, StoreError, StoredCheckpoint, StoredEvent,
+    ChainHead, ChainName, Embedded, EventSink, Finding, StoreError, StoredCheckpoint, StoredEvent,
 };
 use sallyport_event_stream::{
-    Class, Failed, Flight, Format, Producer, SettingsError, TopicMaker, Topics, TopicsError, encode,
+    Class, Entry, Failed, Flight, Format, Producer, SettingsError, TopicMaker, Topics, TopicsError, encode,
     encode_checkpoint, encode_finding, stored_checkpoint,
 };
 use sallyport_ingest_spool::{Chunk, Reader};
@@ -391,7 +391,32 @@ impl Publisher {
         self.metrics.dead.inc();
         let (record, reason) = (refused.name(), refused.reason());
         tracing::error!(record, reason, with_value, "kafka refuses a record; the dead topic has it");
-        Ok(())
+        self.tell_refused(refused).await
+    }
+
+    /// Names the place in its chain that a refused event leaves empty in the store.
+    async fn tell_refused(&self, refused: &Failed) -> Result<(), PublishError> {
+        // What is no event, a checkpoint for one, leaves no place empty.
+        let Ok(Entry::Event(stored)) = refused.entry() else { return Ok(()) };
+        let (chain, seq) = (stored.chain, stored.event.seq);
+        let finding = Finding { chain, event_type: "audit.refused", from: seq, to: seq, nanos: now() };
+        let record = encode_finding(&finding, self.format);
+        let mut pause = PAUSE.0;
+        loop {
+            self.check()?;
+            let flight = Flight::new();
+            self.producer.send(&self.topics.events, &record, &flight);
+            flight.land().await;
+            let failed = flight.take_failed();
+            match failed.first().map(Failed::class) {
+                None => return Ok(()),
+                Some(Class::Final) => {
+                    tracing::error!(record = refused.name(), "kafka refuses to be told of a refused event");
+                    return Ok(());
+                }
+                Some(Class::Retriable | Class::Fatal) => self.wait(&failed, &mut pause).await,
+            }
+        }
     }
 
     /// Nothing is under way when it is called. A user that may not write is told and tried again with another client, since

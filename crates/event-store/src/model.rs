@@ -59,7 +59,8 @@ pub struct Finding {
     /// - `audit.lost`: the chain ended, and its proxy had made events that did not arrive: at least those from `from` to
     ///   `to`, which may be none (`to` is before `from`); how many more is not known;
     /// - `audit.silent`: nothing is heard of the proxy, which had announced events that did not arrive. They may still come:
-    ///   then the chain has them.
+    ///   then the chain has them;
+    /// - `audit.refused`: the brokers refused an event that was acknowledged; the dead topic has it.
     pub event_type: &'static str,
     /// First sequence concerned.
     pub from: u64,
@@ -71,8 +72,15 @@ pub struct Finding {
 
 impl Finding {
     /// Every type; a spool numbers them by their place here, so new ones go to the end.
-    pub const TYPES: [&'static str; 6] =
-        ["audit.gap", "audit.dropped", "audit.broken", "audit.fork", "audit.lost", "audit.silent"];
+    pub const TYPES: [&'static str; 7] = [
+        "audit.gap",
+        "audit.dropped",
+        "audit.broken",
+        "audit.fork",
+        "audit.lost",
+        "audit.silent",
+        "audit.refused",
+    ];
 
     /// How many events are missing, as far as it is known.
     pub fn missing(&self) -> u64 {
@@ -90,13 +98,14 @@ impl Finding {
             "audit.fork" => "two_events_at_one_place",
             "audit.lost" => "proxy_ended",
             "audit.silent" => "proxy_silent",
+            "audit.refused" => "refused_by_brokers",
             _ => "unknown",
         }
     }
 
     /// Whether it was found as the event `to` arrived, so that a store which has that event has the finding too.
     pub(crate) fn is_about_arrival(&self) -> bool {
-        self.event_type != "audit.fork" && !Self::is_end(self.event_type)
+        !matches!(self.event_type, "audit.fork" | "audit.refused") && !Self::is_end(self.event_type)
     }
 
     /// Whether a finding of this type says that its chain has ended, or seems to have.

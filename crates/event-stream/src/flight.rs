@@ -7,7 +7,9 @@ use rdkafka::message::{Headers, Message, OwnedMessage};
 use rdkafka::types::RDKafkaErrorCode;
 use tokio::sync::Notify;
 
+use crate::decode::{DecodeError, decode};
 use crate::failure::{Class, classify, is_topic_missing};
+use crate::record::Entry;
 
 /// A record that did not arrive.
 #[derive(Debug)]
@@ -37,6 +39,16 @@ impl Failed {
         let headers = self.message.headers();
         let id = headers.and_then(|headers| headers.iter().find(|header| header.key == "ce_id"));
         format!("{} {}", text(self.message.key()), text(id.and_then(|header| header.value)))
+    }
+
+    /// What it tells.
+    ///
+    /// # Errors
+    /// It is no record of an event.
+    pub fn entry(&self) -> Result<Entry, DecodeError> {
+        let headers = self.message.headers();
+        let media = headers.and_then(|headers| headers.iter().find(|header| header.key == "content-type"));
+        decode(media.and_then(|header| header.value), self.message.payload().unwrap_or_default())
     }
 
     /// Whether its topic is missing.
