@@ -13,7 +13,7 @@ use sallyport_runtime::identity::Identity;
 use tokio::sync::{Semaphore, watch};
 use tracing::Instrument;
 
-use crate::check::{Checked, Defect, check};
+use crate::check::{Checked, Defect, Word, check};
 use crate::clock::{now, steady};
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
@@ -29,8 +29,7 @@ pub(crate) struct Batch {
     pub(crate) caller: Identity,
     pub(crate) chain: ChainName,
     pub(crate) events: Events,
-    /// Highest sequence that its worker had given out; 0: it does not tell.
-    pub(crate) last_seq: u64,
+    pub(crate) word: Word,
 }
 
 #[derive(Clone, Debug)]
@@ -150,22 +149,29 @@ impl Acceptor {
             return Err(Refusal::Unwritable);
         }
         let nanos = now();
-        let Batch { caller, chain, events, last_seq } = batch;
+        let Batch { caller, chain, events, word } = batch;
         let entry = self.ledger.entry(&chain, steady()).await;
         let mut standing = entry.lock().await;
         standing.spoke(steady());
         let events = events.encode(&chain, standing.head);
-        let checked = check(&chain, &caller, events, standing.head, nanos)
+        let mut checked = check(&chain, &caller, events, (standing.head, standing.told()), nanos)
             .map_err(|defect| Refusal::Defect(Arc::new(defect)))?;
         let accepted = Accepted { durable_seq: checked.head.seq, duplicates: checked.duplicates };
         let (stored, new_head) = (checked.events.len(), checked.head);
         let count = standing.count.saturating_add(u64::try_from(stored).unwrap_or(u64::MAX));
-        let announced = standing.announced.max(last_seq);
+        let announced = standing.announced.max(word.last_seq);
+        if let Some((from, to)) = word.dropped_since(new_head, count)
+            && to > standing.told()
+        {
+            let (chain, from) = (chain.clone(), from.max(standing.told() + 1));
+            checked.findings.push(Finding { chain, event_type: "audit.dropped", from, to, nanos });
+        }
         if stored > 0 || !checked.findings.is_empty() {
             let findings = checked.findings.clone();
             let record = Spooled::new(&chain, checked, nanos).counted(count, announced);
             self.append(&record).await?;
             self.tell(&findings);
+            standing.tell(&findings);
         }
         standing.heard(new_head, count, announced, steady());
         self.metrics.stored.inc_by(u64::try_from(stored).unwrap_or(u64::MAX));

@@ -40,12 +40,13 @@ pub(crate) enum Defect {
     },
 }
 
-/// Checks the events of `chain` against `head`, where the chain stands; none: it is new. `nanos` since 1970 is now.
+/// Checks the events of `chain` against `head`, where the chain stands; none: it is new. What is missing up to the sequence `told`
+/// is told already. `nanos` since 1970 is now.
 pub(crate) fn check(
     chain: &ChainName,
     caller: &Identity,
     events: Vec<Vec<u8>>,
-    head: Option<Head>,
+    (head, told): (Option<Head>, u64),
     nanos: u64,
 ) -> Result<Checked, Defect> {
     let mut verifier =
@@ -84,7 +85,12 @@ pub(crate) fn check(
                 continue;
             }
             Link::Follows => {}
-            Link::Gap { from, to, announced } if announced > 0 => find("audit.dropped", from, to),
+            Link::Gap { from, to, announced } if announced > 0 => {
+                let from = from.max(told.saturating_add(1));
+                if from <= to {
+                    find("audit.dropped", from, to);
+                }
+            }
             Link::Gap { from, to, announced: _ } => find("audit.gap", from, to),
             Link::Broken => find("audit.broken", event.seq, event.seq),
         }
@@ -92,6 +98,29 @@ pub(crate) fn check(
     }
     checked.head = verifier.head();
     Ok(checked)
+}
+
+/// What a worker says of itself beside its events.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Word {
+    /// Highest sequence that it had given out; 0: it does not tell.
+    pub(crate) last_seq: u64,
+    /// Events that it dropped since its chain began.
+    pub(crate) dropped: u64,
+}
+
+impl Word {
+    /// Both words together: each number only grows.
+    pub(crate) fn max(self, other: Self) -> Self {
+        Self { last_seq: self.last_seq.max(other.last_seq), dropped: self.dropped.max(other.dropped) }
+    }
+
+    /// First and last sequence of what was dropped after the chain's last event, where nothing else of it is still to come: of
+    /// `count` events that arrived the last is `head`. No event has told of it, and an idle worker may make none for long.
+    pub(crate) fn dropped_since(self, head: Head, count: u64) -> Option<(u64, u64)> {
+        let is_all_here = count.saturating_add(self.dropped) == self.last_seq;
+        (is_all_here && head.seq < self.last_seq).then_some((head.seq.saturating_add(1), self.last_seq))
+    }
 }
 
 #[cfg(test)]
@@ -105,7 +134,7 @@ mod tests {
     fn checked(events: Vec<Vec<u8>>, head: Option<Head>) -> Result<Checked, Defect> {
         let chain = ChainName { proxy: "p".into(), worker: 1, epoch: 2 };
         let caller = Identity { proxy: "p".into(), server: None };
-        check(&chain, &caller, events, head, 0)
+        check(&chain, &caller, events, (head, 0), 0)
     }
 
     #[test]
@@ -127,6 +156,33 @@ mod tests {
         let found: Vec<_> = checked.findings.iter().map(|f| (f.event_type, f.from, f.to)).collect();
         assert_eq!(found, [("audit.gap", 2, 3), ("audit.broken", 5, 5)]);
         assert_eq!(checked.events.len(), 3, "what arrived is kept all the same");
+    }
+
+    #[test]
+    fn what_was_dropped_is_told_by_a_word_before_an_event_tells_it_and_once() {
+        let first = event(1, chain::genesis("p", 1, 2));
+        let head = Head { seq: 1, hash: chain::hash(&first) };
+        let word = |last_seq, dropped| Word { last_seq, dropped }.dropped_since(head, 1);
+        assert_eq!(word(4, 3), Some((2, 4)));
+        assert_eq!(word(4, 2), None, "one is on its way");
+        assert_eq!([word(1, 0), word(0, 0), word(0, 3)], [None; 3]);
+        let later = |seq, dropped_before| AuditEvent {
+            seq,
+            dropped_before,
+            prev_hash: head.hash.to_vec(),
+            ..AuditEvent::default()
+        };
+        let (chain, caller) = (
+            ChainName { proxy: "p".into(), worker: 1, epoch: 2 },
+            Identity { proxy: "p".into(), server: None },
+        );
+        let found = |event: AuditEvent, told| {
+            let checked = check(&chain, &caller, vec![event.encode_to_vec()], (Some(head), told), 0).unwrap();
+            checked.findings.iter().map(|f| (f.event_type, f.from, f.to)).collect::<Vec<_>>()
+        };
+        assert_eq!(found(later(5, 3), 4), []);
+        assert_eq!(found(later(7, 5), 4), [("audit.dropped", 5, 6)]);
+        assert_eq!(found(later(7, 0), 4), [("audit.gap", 2, 6)], "that is another matter");
     }
 
     #[test]
@@ -158,7 +214,8 @@ mod tests {
         let of = |namespace: &str, server: &str| {
             let (namespace, server) = (namespace.into(), server.into());
             let event = AuditEvent { seq: 1, namespace, server, ..AuditEvent::default() };
-            check(&chain, &caller, vec![event.encode_to_vec()], None, 0).map(|checked| checked.events.len())
+            check(&chain, &caller, vec![event.encode_to_vec()], (None, 0), 0)
+                .map(|checked| checked.events.len())
         };
         assert_eq!([of("a", "payments"), of("", "")], [Ok(1), Ok(1)]);
         for (namespace, server) in [("a", "other"), ("b", "payments"), ("", "payments"), ("a", "")] {

@@ -42,6 +42,8 @@ pub(crate) struct Standing {
     pub(crate) count: u64,
     /// The highest sequence that its proxy said it had given out; 0: it said nothing.
     pub(crate) announced: u64,
+    /// Up to this sequence it is told what was dropped; 0: nothing was, as far as is known.
+    told: u64,
     /// When it was first heard of since the start, by the steady clock.
     since: u64,
     /// When it was last heard of, by the steady clock.
@@ -62,10 +64,22 @@ impl Standing {
             count,
             announced,
             heard: nanos,
+            told: self.told,
             since: self.since,
             // What was given up for dead and speaks is not.
             end: End::Open,
         };
+    }
+
+    /// Up to which sequence it is told what was dropped.
+    pub(crate) fn told(&self) -> u64 {
+        self.told
+    }
+
+    /// These findings are told.
+    pub(crate) fn tell(&mut self, findings: &[Finding]) {
+        let dropped = findings.iter().filter(|finding| finding.event_type == "audit.dropped");
+        self.told = dropped.map(|finding| finding.to).fold(self.told, u64::max);
     }
 
     /// What an ended chain lost, if that is not told yet. Whatever its worker had not sent is gone; how many that were beyond
@@ -83,12 +97,14 @@ impl Standing {
             Ending::Silent => "audit.silent",
         };
         let chain = chain.clone();
+        // What it dropped is not lost again.
+        let seq = seq.max(self.told);
         Some(Some(Finding { chain, event_type, from: seq + 1, to: self.announced.max(seq), nanos }))
     }
 
     /// Whether it announced more than has come.
     fn is_owing(&self) -> bool {
-        self.announced > self.head.map_or(0, |head| head.seq)
+        self.announced > self.head.map_or(0, |head| head.seq).max(self.told)
     }
 
     pub(crate) fn end(&self) -> End {
@@ -263,6 +279,7 @@ fn note(standing: &mut Standing, spooled: &Spooled) {
         (standing.head, standing.count) = (Some(head), count);
     }
     standing.announced = standing.announced.max(spooled.announced);
+    standing.told = standing.told.max(spooled.dropped_to());
     standing.heard = standing.heard.max(spooled.nanos.min(steady()));
     // What was said of its end is said; what spoke since is open.
     if spooled.tells_end() {

@@ -16,7 +16,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 use tracing::Instrument;
 
 use crate::accept::{Acceptor, Batch, Events, Refusal};
-use crate::check::Defect;
+use crate::check::{Defect, Word};
 use crate::metrics::Metrics;
 use crate::stream::Session;
 
@@ -66,8 +66,8 @@ impl Ingest {
             return Err(self.refused(Status::invalid_argument(message)));
         }
         let chain = ChainName { proxy: request.proxy, worker: request.worker, epoch: request.epoch };
-        let (events, last_seq) = (Events::Chained(request.events), request.last_seq);
-        Ok(Batch { caller: caller.clone(), chain, events, last_seq })
+        let word = Word { last_seq: request.last_seq, dropped: request.dropped_total };
+        Ok(Batch { caller: caller.clone(), chain, events: Events::Chained(request.events), word })
     }
 
     /// What a caller is told.

@@ -101,6 +101,12 @@ impl Spooled {
         self.findings.iter().any(is_end)
     }
 
+    /// Up to which sequence it tells what was dropped; 0: it does not.
+    pub(crate) fn dropped_to(&self) -> u64 {
+        let dropped = self.findings.iter().filter(|found| found.event_type() == Some("audit.dropped"));
+        dropped.map(|found| found.to).max().unwrap_or(0)
+    }
+
     /// What the store takes.
     pub(crate) fn into_stored(self) -> Result<(Vec<StoredEvent>, Vec<Finding>), prost::DecodeError> {
         let chain = self.chain();

@@ -11,6 +11,7 @@ use tokio::sync::mpsc::Sender;
 use tonic::{Code, Status};
 
 use crate::accept::{Batch, Events};
+use crate::check::Word;
 use crate::service::{Ingest, try_again};
 
 /// Most bytes of events that are taken together; a record of the spool has room for them and one request more.
@@ -33,7 +34,7 @@ pub(crate) struct Session {
 struct Group {
     events: Vec<Vec<u8>>,
     requests: u64,
-    last_seq: u64,
+    word: Word,
 }
 
 impl Session {
@@ -93,8 +94,8 @@ impl Session {
     async fn take(&mut self, groups: BTreeMap<ChainName, Group>) -> Result<(), Status> {
         let accepts = groups.into_iter().map(|(chain, group)| {
             let (events, acceptor) = (Events::Chained(group.events), &self.ingest.acceptor);
-            let (caller, last_seq) = (self.caller.clone(), group.last_seq);
-            let batch = Batch { caller, chain: chain.clone(), events, last_seq };
+            let (caller, word) = (self.caller.clone(), group.word);
+            let batch = Batch { caller, chain: chain.clone(), events, word };
             async move { (chain, group.requests, acceptor.accept(batch).await) }
         });
         for (chain, requests, accepted) in futures::future::join_all(accepts).await {
@@ -122,9 +123,10 @@ fn add(groups: &mut BTreeMap<ChainName, Group>, batch: Batch) -> usize {
         return 0;
     };
     let bytes = events.iter().map(Vec::len).sum();
-    let group = groups.entry(batch.chain).or_insert(Group { events: Vec::new(), requests: 0, last_seq: 0 });
+    let group =
+        groups.entry(batch.chain).or_insert(Group { events: Vec::new(), requests: 0, word: Word::default() });
     group.events.extend(events);
     group.requests += 1;
-    group.last_seq = group.last_seq.max(batch.last_seq);
+    group.word = group.word.max(batch.word);
     bytes
 }

@@ -49,6 +49,80 @@ async fn a_hole_is_stored_as_an_event_of_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_worker_dropped_last_is_told_without_an_event_behind_it_and_once() {
+    let server = Server::start().await;
+    let mut client = server.client().await;
+    let word =
+        |dropped_total, last_seq| EmitRequest { events: vec![], dropped_total, last_seq, ..batch(1, 1) };
+    client.emit(with_token(EmitRequest { last_seq: 9, ..batch(1, 5) }, TOKEN)).await.unwrap();
+    // Of what it gave out one is on its way: nobody knows yet which.
+    client.emit(with_token(word(3, 9), TOKEN)).await.unwrap();
+    client.emit(with_token(word(4, 9), TOKEN)).await.unwrap();
+    client.emit(with_token(word(4, 9), TOKEN)).await.unwrap();
+    let dropped = Filter { event_type: Some("audit.dropped".into()), ..Filter::default() };
+    server.until(async || !server.stored(dropped.clone()).await.is_empty()).await;
+    // The next event tells of all that was dropped before it: of these, two are news.
+    let known = AuditEvent::decode(batch(5, 5).events.remove(0).as_slice()).unwrap();
+    let head = sallyport_audit_proto::chain::hash(&known.encode_to_vec());
+    let next = AuditEvent { seq: 12, prev_hash: head.to_vec(), dropped_before: 6, ..AuditEvent::default() };
+    let next =
+        EmitRequest { events: vec![next.encode_to_vec()], dropped_total: 6, last_seq: 12, ..batch(1, 1) };
+    client.emit(with_token(next, TOKEN)).await.unwrap();
+    server.until(async || server.stored(dropped.clone()).await.len() == 2).await;
+    let told = server.stored(dropped).await;
+    let told: Vec<_> = told.iter().map(|e| &e["payload"]).collect();
+    let place = |at: usize| (&told[at]["chain"]["from"], &told[at]["chain"]["to"], &told[at]["reason"]);
+    assert_eq!(place(1), (&json!(6), &json!(9), &json!("ring_full")));
+    assert_eq!(place(0), (&json!(10), &json!(11), &json!("ring_full")));
+    let metrics = server.get("/metrics").await.unwrap().1;
+    assert!(metrics.contains("sallyport_ingest_events_missing_total 6"), "{metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_does_not_name_its_predecessor_is_told_with_its_proxy_and_counted() {
+    let server = Server::start().await;
+    let mut forged = batch(1, 2);
+    forged.events.truncate(1);
+    let wrong =
+        AuditEvent { seq: 2, prev_hash: vec![7; 32], server: "payments".into(), ..AuditEvent::default() };
+    forged.events.push(wrong.encode_to_vec());
+    server.client().await.emit(with_token(forged, TOKEN)).await.unwrap();
+    let broken = Filter { event_type: Some("audit.broken".into()), ..Filter::default() };
+    server.until(async || server.stored(broken.clone()).await.len() == 1).await;
+    let payload = &server.stored(broken).await[0]["payload"];
+    assert_eq!((&payload["chain"]["proxy"], &payload["chain"]["from"]), (&json!("edge"), &json!(2)));
+    let metrics = server.get("/metrics").await.unwrap().1;
+    assert!(metrics.contains("sallyport_ingest_chains_broken_total 1"), "{metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_of_the_unknown_are_not_read_and_those_of_the_known_only_so_many_at_once() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let server = Server::start().await;
+    let begin = async |key: &str| {
+        let mut connection = tokio::net::TcpStream::connect(server.events).await.unwrap();
+        let head =
+            format!("POST /events HTTP/1.1\r\nhost: x\r\nx-api-key: {key}\r\ncontent-length: 100\r\n\r\n{{");
+        connection.write_all(head.as_bytes()).await.unwrap();
+        connection
+    };
+    let status = async |mut connection: tokio::net::TcpStream| {
+        let mut answer = [0; 12];
+        connection.read_exact(&mut answer).await.unwrap();
+        String::from_utf8_lossy(&answer[9..]).into_owned()
+    };
+    assert_eq!(status(begin("guess").await).await, "401", "though its body never came");
+    let mut slow = Vec::new();
+    for _ in 0..16 {
+        slow.push(begin(KEY).await);
+    }
+    let crowded = async || server.post(Some(KEY), "{}").await.0 == 429;
+    server.until(crowded).await;
+    drop(slow);
+    server.until(async || server.post(Some(KEY), "{}").await.0 == 400).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_caller_is_who_its_token_says() {
     let server = Server::start().await;
     let mut client = server.client().await;

@@ -23,7 +23,7 @@ pub(crate) const KEY: &str = "secret of billing";
 pub(crate) struct Server {
     pub(crate) folder: tempfile::TempDir,
     grpc: SocketAddr,
-    events: SocketAddr,
+    pub(crate) events: SocketAddr,
     admin: SocketAddr,
     pub(crate) stop: CancellationToken,
     pub(crate) task: JoinHandle<anyhow::Result<()>>,
