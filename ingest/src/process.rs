@@ -27,7 +27,7 @@ use crate::args::{Args, KafkaArgs};
 use crate::chains::Chains;
 use crate::clock::now;
 use crate::deliver::Delivery;
-use crate::events::Sources;
+use crate::events::{Room, Sources};
 use crate::ledger::Ledger;
 use crate::limit::limit;
 use crate::metrics::Metrics;
@@ -254,7 +254,7 @@ fn sources(args: &Args, acceptor: Acceptor, metrics: Metrics) -> anyhow::Result<
         return Ok(None);
     };
     let keys = Arc::new(Tokens::open(keys).context("keys of sources")?);
-    Ok(Some(Sources { acceptor, keys, metrics, epoch: now() }))
+    Ok(Some(Sources { acceptor, keys, metrics, epoch: now(), room: Room::default() }))
 }
 
 /// Serves `POST /events` if it is asked for.
