@@ -227,25 +227,32 @@ impl Enforcement {
         version: Option<&str>,
         timeout: Duration,
     ) -> Enforced {
-        let mut applied = self.applied.clone();
-        applied.mark_unchanged();
-        let targets = self.targets_of(key).await;
+        let began = Instant::now();
         let mut item = Item { kind: ItemKind::of(key.0), name: key.1.to_string(), version: String::new() };
-        let mut present = None;
-        for (_, target) in &targets {
-            present = present.or(version_of(target, &item).await);
-        }
-        let is_here = version.is_none_or(|version| version == present.as_deref().unwrap_or_default());
-        if targets.is_empty() || !is_here {
+        let mut applied = self.applied.clone();
+        let (targets, present) = loop {
+            applied.mark_unchanged();
+            let targets = self.targets_of(key).await;
+            let mut present = None;
+            for (_, target) in &targets {
+                present = present.or(version_of(target, &item).await);
+            }
+            let is_here = version.is_none_or(|version| version == present.as_deref().unwrap_or_default());
+            if is_here && !targets.is_empty() {
+                break (targets, present);
+            }
             // It has not come to us yet.
-            let _ = tokio::time::timeout(timeout, applied.changed()).await;
-            return Enforced { version: present, ..Enforced::default() };
-        }
+            let left = timeout.saturating_sub(began.elapsed());
+            let Ok(Ok(())) = tokio::time::timeout(left, applied.changed()).await else {
+                return Enforced { version: present, ..Enforced::default() };
+            };
+        };
         item.version = version.map(String::from).or_else(|| present.clone()).unwrap_or_default();
         let servers = targets.iter().filter_map(|(server, _)| server.as_ref());
         let asked = Asked {
             servers: servers.map(|server| (server.to_string(), vec![item.clone()])).collect(),
-            timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+            timeout_ms: u64::try_from(timeout.saturating_sub(began.elapsed()).as_millis())
+                .unwrap_or(u64::MAX),
         };
         let (here, (there, silent)) = tokio::join!(self.answer(&asked), peers.ask(&asked));
         let surveys = std::iter::once(&here).chain(&there).flat_map(|answer| answer.servers.values());
