@@ -102,8 +102,11 @@ class Etcd:
         body = {"key": base64.b64encode(first).decode(), "range_end": base64.b64encode(first[:-1] + b"0").decode()}
         return {kv["key"]: json.loads(base64.b64decode(kv["value"])) for kv in self.ask("range", body)["kvs"]}
 
-    def put(self, key, found):
-        self.ask("put", {"key": key, "value": base64.b64encode(json.dumps(found).encode()).decode()})
+    def put(self, changed):
+        """Writes objects by their keys, each once, in one transaction: all that watch are told of each for itself."""
+        value = lambda found: base64.b64encode(json.dumps(found).encode()).decode()  # noqa: E731
+        puts = [{"requestPut": {"key": key, "value": value(found)}} for key, found in changed.items()]
+        self.ask("txn", {"success": puts})
 
 
 def custom(namespace, kind, name=""):

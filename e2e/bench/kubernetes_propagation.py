@@ -2,8 +2,10 @@
 `--kubernetes`, 20 real Envoys with the sidecar's own bootstrap and tokens that the API server reviews, the ingest, 10,000
 sessions and calls through all proxies meanwhile. `make bench-kubernetes-propagation` runs it, as root.
 
-Measured from before the request to the API server until a call of that session through each proxy is answered otherwise, by calls
-every few milliseconds on two connections to each, which meet either of its workers. The last of all counts."""
+Measured from before the request to the API server until a call of that session has been answered otherwise at each proxy, on two
+connections to each, which meet either of its workers. The last answer of all counts. These calls are made when the operator says
+that every worker has acknowledged the change, since calls that only look for it would take the cores from what they measure; one
+that is answered as before the change is told, for then the acknowledgement was not true."""
 
 import argparse
 import base64
@@ -73,29 +75,30 @@ class Probes:
         self.addresses = addresses * 2
         command = [PROBES, f"/{SERVER}/mcp", every, rate, GRANTS, BUSY, *self.addresses]
         self.process = subprocess.Popen(list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.seen = collections.defaultdict(list)
-        self.calls = self.others = 0
+        self.seen, self.told = collections.defaultdict(list), threading.Condition()
+        self.calls = self.others = self.repeated = 0
         threading.Thread(target=self.read, daemon=True).start()
 
     def read(self):
         for line in self.process.stdout:
             told = json.loads(line)
-            if "calls" in told:
+            if "others" in told:
                 self.calls, self.others = self.calls + told["calls"], self.others + told["others"]
             else:
-                self.seen[told["session"]].append((told["at"], told["proxy"], told["status"]))
+                self.repeated += told["calls"] - 1
+                with self.told:
+                    self.seen[told["session"]].append(told["at"])
+                    self.told.notify()
 
-    def change(self, number, verdict, action, is_new=True):
-        """From before `action` until the verdict on the session is this at all proxies; and at each of them."""
+    def everywhere(self, number, verdict):
+        """Waits until this is the verdict on the session at all proxies, and gives the times of the answers."""
         self.seen.pop(number, None)
         self.process.stdin.write(f"{number} {verdict}\n")
         self.process.stdin.flush()
-        time.sleep(0.1)  # until calls go on at all proxies
-        assert not (is_new and self.seen[number]), f"session {number} is {verdict} before the change: {self.seen[number][:3]}"
-        began = time.time()
-        action()
-        until(lambda: len(self.seen[number]) == len(self.addresses), 60, f"session {number} is {verdict} everywhere")
-        return [at - began for at, _, _ in self.seen[number]]
+        with self.told:
+            is_everywhere = self.told.wait_for(lambda: len(self.seen[number]) == len(self.addresses), 60)
+        assert is_everywhere, f"session {number} is {verdict} at {len(self.seen[number])} of {len(self.addresses)}"
+        return self.seen[number]
 
     def stop(self):
         self.process.kill()
@@ -140,7 +143,7 @@ class Bench:
         print(f"{self.args.proxies} Envoys with {streams():.0f} streams; {self.operator.memory()}", flush=True)
         self.probes = Probes(addresses, self.args.interval, self.args.rate)
         self.parts.append(self.probes)
-        self.probes.change(0, "allowed", lambda: None, is_new=False)
+        self.probes.everywhere(0, "allowed")
 
     def child(self, command, **options):
         log = open(self.folder / "children.log", "a")
@@ -177,23 +180,44 @@ class Bench:
         cores, began, calls = Cores(**programs), time.monotonic(), self.probes.calls
 
         def revoke(number):
-            return lambda: self.api.patch(f"{sessions}/session-{number}", {"revoked": True})
+            self.api.patch(f"{sessions}/session-{number}", {"revoked": True})
 
         def create(number):
-            return lambda: self.api.ask("POST", sessions, session(number))
+            self.api.ask("POST", sessions, session(number))
 
         rounds = self.args.rounds
         kinds = {
-            "a revocation is refused": ("refused", revoke, range(BUSY, BUSY + rounds)),
-            "a new session is allowed": ("allowed", create, range(self.args.sessions, self.args.sessions + rounds)),
+            "a revocation is refused": ("allowed", "refused", revoke, range(BUSY, BUSY + rounds)),
+            "a new session is allowed": ("refused", "allowed", create, range(self.args.sessions, self.args.sessions + rounds)),
         }
-        for what, (verdict, action, numbers) in kinds.items():
-            each = [self.probes.change(number, verdict, action(number)) for number in numbers]
-            print(f"{what} by every proxy: {percentiles([max(times) for times in each])}")
-            print(f"{what}, each proxy for itself: {percentiles([seconds for times in each for seconds in times])}", flush=True)
+        for what, (before, after, action, numbers) in kinds.items():
+            acknowledged, answered = [], []
+            for number in numbers:
+                self.probes.everywhere(number, before)
+                calls_before = self.probes.repeated
+                version = self.enforced(number) if before == "allowed" else None
+                changed = time.time()
+                action(number)
+                self.enforced(number, version)
+                acknowledged.append(time.time() - changed)
+                answered.append([at - changed for at in self.probes.everywhere(number, after)])
+                assert self.probes.repeated == calls_before, f"session {number} was not {after} where that was acknowledged"
+            print(f"{what} by every proxy: {percentiles([max(times) for times in answered])}")
+            print(f"what every worker has acknowledged: {percentiles(acknowledged)}", flush=True)
         took = time.monotonic() - began
         print(f"calls meanwhile, beside those that measured: {(self.probes.calls - calls) / took:.0f}/s, {self.probes.others} not allowed")
         print(f"CPU time in {took:.0f} s: {cores}", flush=True)
+
+    def enforced(self, number, unlike=None):
+        """Waits until every worker has acknowledged the session in another version than this; gives the version."""
+        path = f"/v1/enforcement/sessions/{NAMESPACE}/session-{number}?timeout_ms=10000"
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            told = json.loads(self.operator.ask(path, timeout=20)[1])
+            if told["complete"] and told["version"] != unlike:
+                return told["version"]
+            time.sleep(0.002)
+        raise AssertionError(f"session {number} is not everywhere: {told}")
 
     def stop(self):
         for part in reversed(self.parts):
@@ -217,7 +241,7 @@ def main():
     parser.add_argument("--proxies", type=int, default=20)
     parser.add_argument("--sessions", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=200, help="revocations, and as many new sessions")
-    parser.add_argument("--interval", type=int, default=10, help="milliseconds between two calls that measure, at each connection")
+    parser.add_argument("--interval", type=int, default=10, help="milliseconds until a call is made again that was answered as before")
     parser.add_argument("--rate", type=int, default=5, help="calls per second and connection meanwhile; there are two to each proxy")
     bench = Bench(parser.parse_args())
     try:

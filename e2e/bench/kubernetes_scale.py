@@ -12,6 +12,7 @@ All share this machine's cores: what is told as the operator's own is its CPU ti
 told beside it."""
 
 import argparse
+import os
 import pathlib
 import resource
 import shutil
@@ -201,22 +202,25 @@ def patches(bench, seconds=10):
     report(bench, "patches of grants by the API server", changes, before, cores, began)
 
 
-def churn(bench, seconds=30, rate=1000):
-    """Changes of grants at a rate, which go into etcd itself: two cores have no time for so many requests to the API server.
-    It tells of them, to us as to everybody who watches."""
+def churn(bench, seconds=30, rate=1000, at_once=10):
+    """Changes of grants at a rate, which go into etcd itself, some in each transaction: two cores have no time for so many
+    requests to the API server. It tells of each change, to us as to everybody who watches."""
     etcd = Etcd(bench.plane.etcd)
     grants = list(etcd.objects("mcpruntime.org/mcpaccessgrants").items())
     before, cores, began = bench.generator.state["updates"], Cores(**bench.cores.processes), time.monotonic()
 
-    def change(number):
-        key, grant = grants[number % len(grants)]
-        grant["spec"]["maxTrust"] = "medium" if number // len(grants) % 2 == 0 else "low"
-        grant["metadata"]["generation"] += 1
-        time.sleep(max(0, began + number / rate - time.monotonic()))
-        etcd.put(key, grant)
+    def change(first):
+        changed = {}
+        for number in range(first, first + at_once):
+            key, grant = grants[number % len(grants)]
+            grant["spec"]["maxTrust"] = "medium" if number // len(grants) % 2 == 0 else "low"
+            grant["metadata"]["generation"] += 1
+            changed[key] = grant
+        time.sleep(max(0, began + first / rate - time.monotonic()))
+        etcd.put(changed)
 
     changes = seconds * rate
-    list(etcd.workers.map(change, range(changes)))
+    list(etcd.workers.map(change, range(0, changes, at_once)))
     report(bench, "changes of grants", changes, before, cores, began)
 
 
@@ -246,6 +250,9 @@ def main():
     # A file for each connection, on both sides.
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    # The API server and etcd hold all of the objects: collecting garbage whenever there is as much of it again is most of what
+    # they do on two cores.
+    os.environ.setdefault("GOGC", "400")
     for step in [sizes.step] if sizes.step else STEPS:
         needs, makes, run = STEPS[step]
         if sizes.step is None and makes and (state / makes).exists():

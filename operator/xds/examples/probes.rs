@@ -1,11 +1,11 @@
 //! Calls through many proxies, until each says what is awaited: when a change is seen from outside.
 //!
 //! `probes PATH INTERVAL_MS CALLS_PER_SECOND GRANTS SESSIONS ADDRESS…` sends `tools/call` to `PATH` of each address. For each line
-//! `NUMBER allowed` or `NUMBER refused` of its input it calls as the session of this number, at each address once in the interval,
-//! until that is the verdict there, and prints `{"session", "proxy", "at", "status"}`. Meanwhile each address gets so many calls per
-//! second of the first `SESSIONS` sessions in turn, whose count is printed each second as `{"calls", "others"}`, those apart that
-//! were not allowed. Session N is the human's `user-(N mod GRANTS)` and the agent's `agent-(N mod GRANTS)`. Times are seconds
-//! since 1970.
+//! `NUMBER allowed` or `NUMBER refused` of its input it calls as the session of this number, at each address at once and then once
+//! in the interval, until that is the verdict there, and prints `{"session", "proxy", "at", "status", "calls"}`. Each address has a
+//! connection for these calls, which stays open. Meanwhile each gets so many calls per second of the first `SESSIONS` sessions in
+//! turn, whose count is printed each second as `{"calls", "others"}`, those apart that were not allowed. Session N is the human's
+//! `user-(N mod GRANTS)` and the agent's `agent-(N mod GRANTS)`. Times are seconds since 1970.
 #![expect(clippy::print_stdout, reason = "its output is the result")]
 
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::{MissedTickBehavior, interval};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -32,6 +33,13 @@ struct Setting {
     sessions: u64,
     calls: AtomicU64,
     others: AtomicU64,
+}
+
+/// A verdict that is to be seen.
+#[derive(Debug, Clone, Copy)]
+struct Awaited {
+    session: u64,
+    is_allowed: bool,
 }
 
 /// A connection that stays open.
@@ -70,21 +78,21 @@ impl Client {
         Ok(status)
     }
 
-    /// Calls until the verdict is as awaited.
-    async fn await_verdict(mut self, session: u64, is_allowed: bool) {
-        let mut tick = interval(self.setting.every);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tick.tick().await;
-            if let Ok(status) = self.call(session).await
-                && (status == 200) == is_allowed
-            {
-                let (at, proxy) = (now(), &self.address);
-                println!(
-                    "{{\"session\":{session},\"proxy\":\"{proxy}\",\"at\":{at:.6},\"status\":{status}}}"
-                );
-                return;
-            }
+    /// Calls as each session that comes, until the verdict on it is as awaited.
+    async fn await_verdicts(mut self, mut awaited: UnboundedReceiver<Awaited>) {
+        while let Some(Awaited { session, is_allowed }) = awaited.recv().await {
+            let mut calls = 1;
+            let status = loop {
+                match self.call(session).await {
+                    Ok(status) if (status == 200) == is_allowed => break status,
+                    _ => tokio::time::sleep(self.setting.every).await,
+                }
+                calls += 1;
+            };
+            let (at, proxy) = (now(), &self.address);
+            println!(
+                "{{\"session\":{session},\"proxy\":\"{proxy}\",\"at\":{at:.6},\"status\":{status},\"calls\":{calls}}}"
+            );
         }
     }
 
@@ -153,12 +161,18 @@ fn main() -> Result<(), Failure> {
         addresses.iter().for_each(|address| drop(runtime.spawn(client(address).traffic())));
     }
     runtime.spawn(tell(setting.clone()));
+    let start = |address| {
+        let (sender, receiver) = unbounded_channel();
+        runtime.spawn(client(address).await_verdicts(receiver));
+        sender
+    };
+    let callers: Vec<_> = addresses.iter().map(start).collect();
     for line in std::io::stdin().lines() {
         let line = line?;
         let (session, verdict) = line.split_once(' ').ok_or("a line is a number and a verdict")?;
-        let (session, is_allowed) = (session.parse()?, verdict == "allowed");
-        for address in addresses {
-            runtime.spawn(client(address).await_verdict(session, is_allowed));
+        let awaited = Awaited { session: session.parse()?, is_allowed: verdict == "allowed" };
+        for caller in &callers {
+            caller.send(awaited)?;
         }
     }
     Ok(())
