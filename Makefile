@@ -70,6 +70,7 @@ e2e: build ## The real things from outside: Envoy, control plane, ingest, API
 .PHONY: soak
 soak: build ## The end-to-end tests that take minutes
 	@python3 e2e/run.py --soak
+	@$(MAKE) --no-print-directory try-clients
 
 PROFILE ?= dev
 .PHONY: images

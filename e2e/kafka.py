@@ -155,9 +155,9 @@ class Kafka:
         java = ["java", f"-Xmx{heap}", *self.options, "-Dorg.slf4j.simpleLogger.defaultLogLevel=info"]
         return [*java, "-cp", f"{self.jars}/*", main, *map(str, arguments)]
 
-    def java(self, main, *arguments, timeout=60):
-        """Runs one of Kafka's own tools; gives its standard output."""
-        result = subprocess.run(self.command(main, *arguments), capture_output=True, text=True, timeout=timeout)
+    def java(self, main, *arguments, timeout=60, given=None):
+        """Runs one of Kafka's own tools on what is `given` to it; gives its standard output."""
+        result = subprocess.run(self.command(main, *arguments), capture_output=True, text=True, timeout=timeout, input=given)
         if result.returncode:
             raise RuntimeError(f"{main} ended with {result.returncode}:\n{result.stdout[-1500:]}{result.stderr[-3000:]}")
         return result.stdout
