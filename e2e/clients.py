@@ -1,5 +1,5 @@
 """`make try-clients`: each example client of ingest/examples sends a chain to a real ingest, and everything must be stored
-once and without a hole."""
+once and without a hole; also where there is no room for a while."""
 
 import json
 import os
@@ -10,6 +10,10 @@ from harness import ROOT, Stack, until
 from tests.audit_spool import Ingest
 
 EVENTS = 5000
+# More than a spool of a megabyte holds.
+MANY = 15_000
+# Those that wait where there is no room; the others end with the error.
+PATIENT = ("python", "go")
 EXAMPLES = ROOT / "ingest/examples"
 PYTHON = ROOT / ".cache/tools/python-audit/bin/python"
 
@@ -24,13 +28,37 @@ def commands():
     }
 
 
-def run(stack, ingest, language, command, folder):
+def command_of(stack, ingest, language, command, events=EVENTS):
     port, data = ingest.ports["listen"], stack.folder / "data"
     address = f"https://127.0.0.1:{port}" if language == "rust" else f"127.0.0.1:{port}"
     dashes = "-" if language == "go" else "--"
-    flags = {"address": address, "ca": data / "tls/ca.crt", "token-file": data / "proxy/token", "events": EVENTS}
+    flags = {"address": address, "ca": data / "tls/ca.crt", "token-file": data / "proxy/token", "events": events}
     arguments = [part for name, value in flags.items() for part in (f"{dashes}{name}", str(value))]
-    subprocess.run([*command, *arguments], cwd=folder, check=True, timeout=300)
+    return [*command, *arguments]
+
+
+def pushed_back(stack, language, command, folder):
+    """A client whose events find no room waits, and brings all of them."""
+    with Ingest(stack, "--spool-megabytes=1") as ingest:
+        store = ingest.store()
+        store.execute("BEGIN EXCLUSIVE")
+        with subprocess.Popen(command_of(stack, ingest, language, command, MANY), cwd=folder) as client:
+            try:
+                until(lambda: ingest.metric("batches_pushed_back_total") > 1, 60, f"{language} is pushed back")
+                assert client.poll() is None, f"{language} gave up"
+                store.execute("ROLLBACK")
+                store.close()
+                assert client.wait(60) == 0, language
+            finally:
+                client.kill()
+        holds_all(ingest, language, MANY)
+        print(f"{language}: waited where there was no room", flush=True)
+
+
+def holds_all(ingest, language, events=EVENTS):
+    until(lambda: len(stored(ingest, language)) >= events, 30, f"events of {language}")
+    assert stored(ingest, language) == list(range(1, events + 1)), language
+    assert ingest.findings() == 0, "a chain has a hole"
 
 
 def stored(ingest, language):
@@ -43,12 +71,12 @@ def main():
     try:
         with Ingest(stack) as ingest:
             for language, (command, folder) in started.items():
-                run(stack, ingest, language, command, folder)
-                until(lambda: len(stored(ingest, language)) >= EVENTS, 30, f"events of {language}")
-                assert stored(ingest, language) == list(range(1, EVENTS + 1)), language
+                subprocess.run(command_of(stack, ingest, language, command), cwd=folder, check=True, timeout=300)
+                holds_all(ingest, language)
                 print(f"{language}: {EVENTS} events stored, once and in order", flush=True)
-            assert ingest.findings() == 0, "a chain has a hole"
             assert ingest.metric("events_duplicate_total") == 0
+        for language in PATIENT:
+            pushed_back(stack, language, *started[language])
     finally:
         stack.stop()
     return 0

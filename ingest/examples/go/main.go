@@ -1,5 +1,5 @@
 // A client of the ingest: sends a chain of events, one batch with Emit and the rest with EmitStream, and ends when all of them
-// are durable. generate.sh makes the package auditv1 from the .proto file.
+// are durable. Where the ingest has no room it waits, and sends again. generate.sh makes the package auditv1 from the .proto file.
 //
 //	./generate.sh && go run . -ca .sallyport/tls/ca.crt -token-file .sallyport/proxy/token
 package main
@@ -17,9 +17,12 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"lukechampine.com/blake3"
 
@@ -76,21 +79,49 @@ func (c *chain) event() ([]byte, error) {
 	return event, nil
 }
 
-// stream sends up to `events` with at most a window of requests unanswered, and gives the highest durable sequence.
-func stream(ctx context.Context, client auditv1.AuditIngestClient, c *chain, events, batch uint64) (uint64, error) {
+// patiently calls, and where the ingest has no room or is away waits as it says and calls again.
+func patiently(call func() error) error {
+	for {
+		err := call()
+		if code := status.Code(err); code != codes.ResourceExhausted && code != codes.Unavailable {
+			return err
+		}
+		time.Sleep(pause(err))
+	}
+}
+
+// pause is how long to wait: what the status says (RetryInfo), or a second.
+func pause(err error) time.Duration {
+	for _, detail := range status.Convert(err).Details() {
+		if retry, ok := detail.(*errdetails.RetryInfo); ok {
+			return retry.RetryDelay.AsDuration()
+		}
+	}
+	return time.Second
+}
+
+// stream sends up to `events` with at most a window of requests unanswered, and gives the highest durable sequence. Those that
+// are unanswered are in `waiting`, which a stream that ended leaves behind: the next one begins with them, and the ingest passes
+// over what it has.
+func stream(ctx context.Context, client auditv1.AuditIngestClient, c *chain, events, batch uint64, waiting *[]*auditv1.EmitRequest) (uint64, error) {
 	calls, err := client.EmitStream(ctx)
 	if err != nil {
 		return 0, err
 	}
 	var durable, answered, unanswered uint64
-	for durable < events {
-		if unanswered < window && c.seq < events {
+	for len(*waiting) > 0 || c.seq < events {
+		waits := uint64(len(*waiting))
+		if unanswered == waits && unanswered < window && c.seq < events {
 			request, err := c.batch(min(batch, events-c.seq))
 			if err != nil {
 				return durable, err
 			}
+			*waiting = append(*waiting, request)
+			waits++
+		}
+		if unanswered < min(window, waits) {
 			// The error of a stream that has ended comes with its last answer.
-			if err := calls.Send(request); err != nil && !errors.Is(err, io.EOF) {
+			if err := calls.Send((*waiting)[unanswered]); err != nil && !errors.Is(err, io.EOF) {
 				return durable, err
 			}
 			unanswered++
@@ -101,6 +132,7 @@ func stream(ctx context.Context, client auditv1.AuditIngestClient, c *chain, eve
 			return durable, err
 		}
 		unanswered -= answer.Requests - answered
+		*waiting = (*waiting)[answer.Requests-answered:]
 		durable, answered = answer.DurableSeq, answer.Requests
 	}
 	return durable, calls.CloseSend()
@@ -137,13 +169,22 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	answer, err := client.Emit(ctx, request)
+	var durable uint64
+	err = patiently(func() error {
+		answer, err := client.Emit(ctx, request)
+		durable = answer.GetDurableSeq()
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	durable := answer.DurableSeq
 	if durable < *events {
-		if durable, err = stream(ctx, client, c, *events, *batch); err != nil {
+		var waiting []*auditv1.EmitRequest
+		err = patiently(func() (err error) {
+			durable, err = stream(ctx, client, c, *events, *batch, &waiting)
+			return err
+		})
+		if err != nil {
 			return err
 		}
 	}

@@ -1,19 +1,21 @@
 """A client of the ingest: sends a chain of events, one batch with Emit and the rest with EmitStream, and ends when all of them
-are durable. Needs the packages of requirements.txt; the .proto file is read as the program starts.
+are durable. Where the ingest has no room it waits, and sends again. Needs the packages of requirements.txt; the .proto file is read as the program starts.
 
     python emit.py --ca .sallyport/tls/ca.crt --token-file .sallyport/proxy/token
 """
 
 import argparse
+import collections
 import os
 import pathlib
 import queue
 import sys
-import threading
 import time
 
 import grpc
 from blake3 import blake3
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
 
 PROTOS = pathlib.Path(__file__).resolve().parents[3] / "crates/audit-proto/proto"
 sys.path.append(str(PROTOS))
@@ -49,23 +51,48 @@ class Chain:
         return encoded
 
 
-def stream(stub, metadata, chain, events, batch):
-    """Sends up to `events` with at most WINDOW requests unanswered, and gives the highest durable sequence."""
-    window, requests = threading.Semaphore(WINDOW), queue.Queue()
+def patiently(call):
+    """Calls, and where the ingest has no room or is away waits as it says and calls again."""
+    while True:
+        try:
+            return call()
+        except grpc.RpcError as error:
+            if error.code() not in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE):
+                raise
+            time.sleep(pause(error))
 
-    def sender():
-        while chain.seq < events:
-            window.acquire()
-            yield chain.batch(min(batch, events - chain.seq))
-        requests.get()
 
-    durable = answered = 0
-    for answer in stub.EmitStream(sender(), metadata=metadata):
-        window.release(answer.requests - answered)
-        durable, answered = answer.durable_seq, answer.requests
-        if durable == events:
-            requests.put(None)
-    return durable
+def pause(error):
+    """Seconds until it is worth trying again: what the status says (RetryInfo), or a second."""
+    status = rpc_status.from_call(error)
+    for detail in status.details if status else []:
+        retry = error_details_pb2.RetryInfo()
+        if detail.Unpack(retry):
+            return retry.retry_delay.ToTimedelta().total_seconds()
+    return 1
+
+
+def stream(stub, metadata, chain, events, batch, waiting):
+    """Sends up to `events` with at most WINDOW requests unanswered. Those are in `waiting`, which a stream that ended leaves behind:
+    the next one begins with them, and the ingest passes over what it has."""
+    requests, sent, answered = queue.Queue(), 0, 0
+    answers = stub.EmitStream(iter(requests.get, None), metadata=metadata)
+    try:
+        while waiting or chain.seq < events:
+            unanswered = sent - answered
+            if unanswered == len(waiting) and unanswered < WINDOW and chain.seq < events:
+                waiting.append(chain.batch(min(batch, events - chain.seq)))
+            if unanswered < min(WINDOW, len(waiting)):
+                requests.put(waiting[unanswered])
+                sent += 1
+                continue
+            answer = next(answers)
+            for _ in range(answer.requests - answered):
+                waiting.popleft()
+            durable, answered = answer.durable_seq, answer.requests
+        return durable
+    finally:
+        requests.put(None)
 
 
 def main():
@@ -85,10 +112,11 @@ def main():
     with grpc.secure_channel(arguments.address, credentials, options) as channel:
         stub = services.AuditIngestStub(channel)
         chain = Chain(arguments.name)
-        answer = stub.Emit(chain.batch(min(arguments.batch, arguments.events)), metadata=metadata)
-        durable = answer.durable_seq
+        first = chain.batch(min(arguments.batch, arguments.events))
+        durable = patiently(lambda: stub.Emit(first, metadata=metadata)).durable_seq
         if durable < arguments.events:
-            durable = stream(stub, metadata, chain, arguments.events, arguments.batch)
+            waiting = collections.deque()
+            durable = patiently(lambda: stream(stub, metadata, chain, arguments.events, arguments.batch, waiting))
     if durable != arguments.events:
         sys.exit(f"{durable} of {arguments.events} events are durable")
     print(f"{durable} events are durable")
