@@ -1,6 +1,9 @@
 """Kafka breaks while the processor reads it: what was acknowledged is in ClickHouse exactly once all the same."""
 
 import contextlib
+import os
+import pathlib
+import re
 import threading
 import time
 import types
@@ -8,9 +11,13 @@ import types
 from harness import soak, test, until
 from kafka import Kafka
 from tests.audit_processor import Pipeline, balances, from_ingest_to_clickhouse, names, send
+from tests.audit_spool import Ingest
 
 # How long Kafka is away, in seconds: in short and at length.
 AWAY, LONG = 3, 60
+# An outage at a rate, in events a second: what the ingest's memory may have all along, and how soon it has caught up.
+OUTAGE, RATE = int(os.environ.get("SALLYPORT_SOAK_OUTAGE", "600")), 5000
+MEGABYTES, CAUGHT_UP = 150, 120
 
 
 def start():
@@ -126,3 +133,40 @@ def a_new_leader_is_elected_and_every_event_is_stored_once(pipeline):
             print(f"    {len(sent)} events over one election")
     finally:
         kafka.stop()
+
+
+class Memory:
+    """The most that was resident of a process itself, in megabytes, and not of files: these hold the program's own text, which in a
+    build for tests is as large as all the rest."""
+
+    def __init__(self, process):
+        self.status, self.most = pathlib.Path(f"/proc/{process.pid}/status"), 0
+
+    def look(self):
+        self.most = max(self.most, int(re.search(r"RssAnon:\s+(\d+)", self.status.read_text())[1]) / 1024)
+        return self.most
+
+
+@soak
+def the_ingest_stays_small_while_kafka_is_away_for_ten_minutes_and_catches_up_within_two(pipeline):
+    topic, batch = "outage.events", 1000
+    with Ingest(pipeline, "--kafka", pipeline.kafka.bootstrap, "--kafka-topic", topic, "--spool-megabytes=8192") as ingest:
+        ingest.topic = topic
+        send(ingest, names(ingest, "before", batch))
+        until(lambda: ingest.metric("spool_records") == 0, 60, "Kafka has what came before")
+        pipeline.kafka.kill()
+        memory, began, sent = Memory(ingest.process), time.monotonic(), 0
+        while sent < OUTAGE * RATE:
+            send(ingest, names(ingest, f"away-{sent}", batch))
+            sent += batch
+            assert memory.look() < MEGABYTES, (memory.most, sent)
+            # What a slow machine owes it makes up for.
+            time.sleep(max(0, began + sent / RATE - time.monotonic()))
+        took = time.monotonic() - began
+        pipeline.kafka.start()
+        back = time.monotonic()
+        until(lambda: memory.look() and ingest.metric("spool_records") == 0, CAUGHT_UP, "the ingest has caught up")
+        print(f"    {sent} events in {took:.0f} s, caught up in {time.monotonic() - back:.0f} s, {memory.most:.0f} MB at most")
+        assert memory.most < MEGABYTES, memory.most
+        assert took < OUTAGE * 1.1 + 1, "this machine cannot send so much"
+        assert pipeline.kafka.count(topic) == sent + batch
