@@ -59,7 +59,8 @@ def delivered(ingest, count, seconds=40):
 
 
 def numbers(kafka, topic):
-    return [record["value"]["payload"]["number"] for record in kafka.records(topic, values=True)]
+    payloads = [record["value"]["payload"] for record in kafka.records(topic, values=True)]
+    return [payload["number"] for payload in payloads if "number" in payload]
 
 
 def arrived(kafka, topic, sent):
@@ -172,6 +173,11 @@ def records_that_the_broker_refuses_go_to_the_dead_topic_and_their_neighbours_pa
         assert sorted(record["value"]["payload"]["number"] for record in dead) == sorted(huge)
         assert {record["sallyport_topic"] for record in dead} == {topic}, dead[0].keys()
         assert all("MessageSizeTooLarge" in record["sallyport_reason"] for record in dead), dead[0]["sallyport_reason"]
+        # Their places in the chain are named where the others are.
+        told = [r["value"]["payload"] for r in stack.kafka.records(topic, values=True) if r["value"]["event_type"] == "audit.refused"]
+        places = sorted(found["chain"]["from"] for found in told)
+        assert places == sorted(record["value"]["payload"]["chain"]["seq"] for record in dead), places
+        assert {(found["reason"], found["missing"]) for found in told} == {("refused_by_brokers", 1)}, told[0]
 
 
 @test

@@ -61,10 +61,10 @@ pub(super) fn scan(
 ) -> Result<Vec<ChainedEvent>, StoreError> {
     // What is derived is read only where it is asked for: it is most of a row.
     let derived = match depth {
-        Depth::Chain => "",
+        Depth::Chain => String::new(),
         Depth::Columns => {
-            ", time, source, event_type, trace_id, server, namespace, team_id, cluster, human_id, agent_id, session_id,
-             decision, reason, tool_name, rpc_method, envelope"
+            let names = columns(&AuditEvent::default(), "").map(|(name, _)| name).join(", ");
+            format!(", time, envelope, {names}")
         }
     };
     let sql = format!(
@@ -92,21 +92,25 @@ pub(super) fn scan(
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
+/// Places of what is derived in a row of [`scan`]; those of [`columns`] follow. By name each is searched for.
+const TIME: usize = 6;
+const ENVELOPE: usize = 7;
+
 /// The first column that does not say what the event's bytes say.
 fn difference(stored: &ChainedEvent, row: &Row<'_>) -> rusqlite::Result<Option<&'static str>> {
     let Ok(event) = AuditEvent::decode(stored.bytes.as_slice()) else {
         return Ok(Some("bytes"));
     };
-    if row.get::<_, i64>("time")? != signed(event.time_unix_nanos) {
+    if row.get::<_, i64>(TIME)? != signed(event.time_unix_nanos) {
         return Ok(Some("time"));
     }
     let source = source(&event);
-    for (column, expected) in columns(&event, &source) {
-        if row.get_ref(column)?.as_str_or_null()?.unwrap_or_default() != expected {
+    for (place, (column, expected)) in columns(&event, &source).into_iter().enumerate() {
+        if row.get_ref(ENVELOPE + 1 + place)?.as_str_or_null()?.unwrap_or_default() != expected {
             return Ok(Some(column));
         }
     }
-    let said = row.get_ref("envelope")?.as_str().unwrap_or_default();
+    let said = row.get_ref(ENVELOPE)?.as_str().unwrap_or_default();
     // As values where the text is another: a row of an earlier version may lack what was added since, and then says nothing else.
     let agrees = said == envelope_text(&stored.chain, &stored.hash, &event)
         || serde_json::from_str(said).is_ok_and(|said: serde_json::Value| {
