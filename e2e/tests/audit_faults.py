@@ -4,6 +4,7 @@ import contextlib
 import os
 import pathlib
 import re
+import signal
 import threading
 import time
 import types
@@ -170,3 +171,25 @@ def the_ingest_stays_small_while_kafka_is_away_for_ten_minutes_and_catches_up_wi
         assert memory.most < MEGABYTES, memory.most
         assert took < OUTAGE * 1.1 + 1, "this machine cannot send so much"
         assert pipeline.kafka.count(topic) == sent + batch
+
+
+@test
+def a_topic_that_is_made_again_and_has_more_than_before_is_read_from_its_beginning(pipeline):
+    with from_ingest_to_clickhouse(pipeline, "--batch-records=100") as (ingest, processor):
+        sent = send(ingest, names(ingest, "before", 300))
+        balances(pipeline, ingest, sent)
+        # It stands still, and knows the old topic's place when the new topic has been there for a while.
+        processor.process.send_signal(signal.SIGSTOP)
+        try:
+            pipeline.kafka.topics("--delete", "--topic", ingest.topic)
+            delivered = ingest.metric("events_delivered_total")
+            sent += send(ingest, names(ingest, "after", 900))
+            until(lambda: ingest.metric("events_delivered_total") >= delivered + 900, 30, "the new topic has more than the old")
+        finally:
+            processor.process.send_signal(signal.SIGCONT)
+        balances(pipeline, ingest, sent)
+        assert processor.metric("topics_remade_total") == 1
+        processor.end()
+        processor.start()
+        sent += send(ingest, names(ingest, "later", 100))
+        balances(pipeline, ingest, sent)

@@ -124,6 +124,7 @@ def from_ingest_to_clickhouse(pipeline, *options):
         with Processor(pipeline, topic, *options) as processor:
             ingest.topic = topic
             try:
+                until(processor.is_ready, 30, "the processor is ready")
                 yield ingest, processor
             finally:
                 pipeline.clickhouse.behave()

@@ -2,75 +2,32 @@
 //!
 //! Guarantees: one batch after the other is stored and then committed. Partitions are taken away only within `poll`, which is
 //! not called while an insert is under way, so whoever takes over finds it ended. What was read and not stored is then dropped
-//! here and read there.
+//! here and read there. A topic that was deleted and made again is read from its beginning: librdkafka would go on where it
+//! stood in the old one.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
-use rdkafka::{ClientContext, Offset, Statistics, TopicPartitionList};
+use rdkafka::{Offset, TopicPartitionList};
 use sallyport_event_store::{ClickHouse, EventSink, StoreError};
-use sallyport_event_stream::{Class, Flight, Producer, Topics, Trouble, decode, stored_checkpoint};
+use sallyport_event_stream::{Class, Flight, Producer, Topics, decode, stored_checkpoint};
 use sallyport_runtime::admin::Readiness;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use crate::batch::{Batch, Bounds, Origin};
 use crate::metrics::Metrics;
+use crate::told::Told;
 
 /// Longest wait for a record, after which the end of the process is looked for.
 const POLL: Duration = Duration::from_millis(100);
 /// Pause after a failure: the first, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
-
-/// What librdkafka tells.
-pub(crate) struct Told {
-    /// Counts changes of the assignment.
-    generation: AtomicU64,
-    trouble: Trouble,
-    metrics: Metrics,
-}
-
-impl Told {
-    pub(crate) fn new(metrics: Metrics) -> Self {
-        Self { generation: AtomicU64::new(0), trouble: Trouble::until_connected(), metrics }
-    }
-}
-
-impl ClientContext for Told {
-    fn stats(&self, statistics: Statistics) {
-        self.trouble.observe(&statistics);
-        let partitions = statistics.topics.values().flat_map(|topic| topic.partitions.values());
-        self.metrics.waiting.set(partitions.map(|partition| partition.consumer_lag.max(0)).sum());
-    }
-
-    fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, message: &str) {
-        sallyport_event_stream::log(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(%error, reason, "kafka client");
-        self.trouble.tell(&error, reason);
-    }
-}
-
-impl ConsumerContext for Told {
-    fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        self.metrics.rebalances.inc();
-        self.generation.fetch_add(1, Ordering::Relaxed);
-        match rebalance {
-            Rebalance::Assign(list) => {
-                self.trouble.served();
-                tracing::info!(partitions = list.count(), "partitions assigned");
-            }
-            Rebalance::Revoke(list) => tracing::info!(partitions = list.count(), "partitions revoked"),
-            Rebalance::Error(error) => tracing::warn!(%error, "partitions could not be assigned"),
-        }
-    }
-}
+/// How long it may take to go back to a topic's beginning.
+const SEEK: Duration = Duration::from_secs(5);
 
 /// Reads, stores, commits.
 pub(crate) struct Loop {
@@ -85,6 +42,8 @@ pub(crate) struct Loop {
     pub(crate) stop: CancellationToken,
     /// The assignment that the batch at hand was read under.
     pub(crate) generation: u64,
+    /// How often a topic was made again, as far as that is looked after.
+    pub(crate) remade: u64,
     /// Kafka cannot be read, and readiness says so.
     pub(crate) is_cut_off: bool,
 }
@@ -118,7 +77,7 @@ impl Loop {
     fn poll(&mut self, wait: Duration, batch: &mut Batch) -> anyhow::Result<()> {
         self.tell_trouble();
         let polled = self.consumer.poll(wait);
-        let generation = self.consumer.context().generation.load(Ordering::Relaxed);
+        let generation = self.consumer.context().generation();
         if generation != self.generation {
             self.generation = generation;
             *batch = Batch::default();
@@ -130,11 +89,36 @@ impl Loop {
             Some(Err(error)) => complain(&error)?,
             None => {}
         }
+        let remade = self.consumer.context().remade();
+        if remade != self.remade && self.begin_again(batch) {
+            self.remade = remade;
+        }
         Ok(())
     }
 
+    /// Goes back to the beginning of what is assigned. What was read stays, for perhaps nobody else has it; where it stood
+    /// says nothing any more. What is known already is passed over. False: it is to be tried again.
+    fn begin_again(&self, batch: &mut Batch) -> bool {
+        batch.offsets.clear();
+        let sought = self.consumer.assignment().and_then(|mut assigned| {
+            assigned.set_all_offsets(Offset::Beginning)?;
+            self.consumer.seek_partitions(assigned, SEEK)
+        });
+        match sought {
+            Ok(_) => {
+                tracing::warn!("a topic was made again; it is read from its beginning");
+                self.metrics.remade.inc();
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a topic was made again, and cannot be read from its beginning now");
+                false
+            }
+        }
+    }
+
     fn tell_trouble(&mut self) {
-        match self.consumer.context().trouble.now() {
+        match self.consumer.context().trouble() {
             Some(trouble) => {
                 self.readiness.refuse(format!("Kafka cannot be read: {trouble}"));
                 self.is_cut_off = true;
@@ -185,7 +169,7 @@ impl Loop {
     /// Stores a batch and commits it; answers with what was read in between.
     fn finish(&mut self, batch: Batch) -> anyhow::Result<Batch> {
         let mut next = Batch::default();
-        let began = Instant::now();
+        let (began, remade) = (Instant::now(), self.remade);
         if let Some(oldest) = batch.oldest() {
             self.metrics.age.set(age(oldest).as_secs_f64());
         }
@@ -194,7 +178,10 @@ impl Loop {
             Err(GivenUp) => Err(GivenUp),
         };
         if stored.is_ok() {
-            self.commit(&batch);
+            // Offsets of a topic that is gone would be taken for those of the new one.
+            if self.consumer.context().remade() == remade {
+                self.commit(&batch);
+            }
             self.metrics.batch_seconds.observe(began.elapsed().as_secs_f64());
             if batch.oldest().is_none() || self.metrics.waiting.get() == 0 {
                 self.metrics.age.set(0.0);

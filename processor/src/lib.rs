@@ -15,6 +15,7 @@ mod batch;
 mod consume;
 mod metrics;
 mod process;
+mod told;
 
 pub use args::Args;
 pub use process::run;

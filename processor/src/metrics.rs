@@ -16,6 +16,7 @@ pub(crate) struct Metrics {
     pub(crate) dead: Counter,
     pub(crate) failures: Counter,
     pub(crate) rebalances: Counter,
+    pub(crate) remade: Counter,
     pub(crate) waiting: Gauge,
     pub(crate) age: Gauge<f64, AtomicU64>,
     pub(crate) batch_seconds: Histogram,
@@ -32,6 +33,7 @@ impl Metrics {
             dead: Counter::default(),
             failures: Counter::default(),
             rebalances: Counter::default(),
+            remade: Counter::default(),
             waiting: Gauge::default(),
             age: Gauge::default(),
             batch_seconds: Histogram::new(buckets),
@@ -47,6 +49,7 @@ impl Metrics {
             ("sallyport_processor_records_dead", "Records that hold no event", &metrics.dead),
             ("sallyport_processor_store_failures", "Attempts to store that failed", &metrics.failures),
             ("sallyport_processor_rebalances", "Changes of assigned partitions", &metrics.rebalances),
+            ("sallyport_processor_topics_remade", "Topics that were deleted and made again", &metrics.remade),
         ];
         for (name, help, counter) in counters {
             registry.register(name, help, counter.clone());

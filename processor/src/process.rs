@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Context;
 use prometheus_client::registry::Registry;
 use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::BaseConsumer;
 use sallyport_event_store::ClickHouse;
 use sallyport_event_stream::{Producer, Settings, Topics};
@@ -14,8 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::args::Args;
 use crate::batch::Bounds;
-use crate::consume::{Loop, Told};
+use crate::consume::Loop;
 use crate::metrics::Metrics;
+use crate::told::Told;
 
 /// Pause after ClickHouse did not take the schema: the first, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -47,6 +49,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         runtime: Handle::current(),
         stop: shutdown.clone(),
         generation: 0,
+        remade: 0,
         is_cut_off: true,
     };
     let admin = admin::serve(args.admin, registry, readiness.clone(), axum::Router::new(), shutdown.clone());
@@ -98,6 +101,9 @@ fn consumer(settings: &Settings, args: &Args) -> ClientConfig {
             config.set(name, value);
         }
     }
+    // Only so it tells that a topic was made again.
+    let debug = config.get("debug").map_or_else(|| "topic".into(), |asked| format!("{asked},topic"));
+    config.set("debug", debug).set_log_level(RDKafkaLogLevel::Debug);
     config
 }
 
