@@ -28,8 +28,9 @@ use crate::spooled::Spooled;
 
 /// Bytes that are read at once.
 const CHUNK_BYTES: u64 = 1 << 20;
-/// Bytes that are under way at once. They are in memory, with their headers, for as long as the brokers are away.
-const WINDOW_BYTES: u64 = 16 << 20;
+/// Bytes that are under way at once. They are in memory for as long as the brokers are away, as records with headers, which
+/// are five times as large.
+const WINDOW_BYTES: u64 = 8 << 20;
 /// Pause after a failure: the first, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 /// How often it is noted what is delivered; so much is delivered again after a kill.
