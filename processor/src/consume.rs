@@ -101,15 +101,23 @@ impl Loop {
     fn begin_again(&self, batch: &mut Batch) -> bool {
         batch.offsets.clear();
         let sought = self.consumer.assignment().and_then(|mut assigned| {
+            if assigned.count() == 0 {
+                return Ok(false);
+            }
             assigned.set_all_offsets(Offset::Beginning)?;
-            self.consumer.seek_partitions(assigned, SEEK)
+            let answers = self.consumer.seek_partitions(assigned, SEEK)?;
+            // Each partition has one of its own.
+            answers.elements().iter().try_for_each(|partition| partition.error())?;
+            Ok(true)
         });
         match sought {
-            Ok(_) => {
+            Ok(true) => {
                 tracing::warn!("a topic was made again; it is read from its beginning");
                 self.metrics.remade.inc();
                 true
             }
+            // It is done when something is assigned.
+            Ok(false) => false,
             Err(error) => {
                 tracing::warn!(%error, "a topic was made again, and cannot be read from its beginning now");
                 false
