@@ -10,14 +10,13 @@ import pathlib
 import re
 import signal
 import subprocess
-import time
 from unittest import mock
 
 from audit_stack import AuditStack
 from clickhouse import READER
 from cluster.certificates import Authority
 from harness import IDENTITY, MEDIA, SALLYPORT, test, until
-from tests.audit_live import Live, call
+from tests.audit_live import Live, call, delays
 from tests.audit_privacy import HEADERS, PLAIN
 from tests.audit_privacy import MARK as SECRET
 from tests.audit_proof import seal
@@ -128,14 +127,7 @@ def a_certificate_for_another_name_is_not_trusted(stack):
 
 @test
 def the_live_view_from_clickhouse_is_within_a_second_of_the_verdict(stack):
-    live, times = Live(stack), []
-    for number in range(LOOKS):
-        asked = time.monotonic()
-        assert call(stack, f"live-{number}") == 200
-        times.append(live.next(f"live-{number}")[0] - asked)
-    live.close()
-    times.sort()
-    print(f"    {times[LOOKS // 2] * 1000:.0f} ms in the median, {times[-1] * 1000:.0f} ms at most, by Kafka and ClickHouse")
+    times = delays(stack, LOOKS, ", by Kafka and ClickHouse")
     # Where others use the processor as well, one in many may take longer.
     assert times[LOOKS * 3 // 4] < 1 and times[-1] < 3, times
 

@@ -160,10 +160,8 @@ impl Acceptor {
         let (stored, new_head) = (checked.events.len(), checked.head);
         let count = standing.count.saturating_add(u64::try_from(stored).unwrap_or(u64::MAX));
         let announced = standing.announced.max(word.last_seq);
-        if let Some((from, to)) = word.dropped_since(new_head, count)
-            && to > standing.told()
-        {
-            let (chain, from) = (chain.clone(), from.max(standing.told() + 1));
+        if let Some((from, to)) = word.dropped_since(new_head, count, standing.told()) {
+            let chain = chain.clone();
             checked.findings.push(Finding { chain, event_type: "audit.dropped", from, to, nanos });
         }
         if stored > 0 || !checked.findings.is_empty() {

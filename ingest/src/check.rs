@@ -86,8 +86,7 @@ pub(crate) fn check(
             }
             Link::Follows => {}
             Link::Gap { from, to, announced } if announced > 0 => {
-                let from = from.max(told.saturating_add(1));
-                if from <= to {
+                if let Some((from, to)) = untold(from, to, told) {
                     find("audit.dropped", from, to);
                 }
             }
@@ -98,6 +97,12 @@ pub(crate) fn check(
     }
     checked.head = verifier.head();
     Ok(checked)
+}
+
+/// The part of `from` to `to` that is not told yet, where everything up to `told` is.
+fn untold(from: u64, to: u64, told: u64) -> Option<(u64, u64)> {
+    let from = from.max(told.saturating_add(1));
+    (from <= to).then_some((from, to))
 }
 
 /// What a worker says of itself beside its events.
@@ -115,11 +120,12 @@ impl Word {
         Self { last_seq: self.last_seq.max(other.last_seq), dropped: self.dropped.max(other.dropped) }
     }
 
-    /// First and last sequence of what was dropped after the chain's last event, where nothing else of it is still to come: of
-    /// `count` events that arrived the last is `head`. No event has told of it, and an idle worker may make none for long.
-    pub(crate) fn dropped_since(self, head: Head, count: u64) -> Option<(u64, u64)> {
+    /// First and last sequence of what was dropped after the chain's last event and is not `told`, where nothing else of it is
+    /// still to come: of `count` events that arrived the last is `head`. No event has told of it, and an idle worker may make none
+    /// for long.
+    pub(crate) fn dropped_since(self, head: Head, count: u64, told: u64) -> Option<(u64, u64)> {
         let is_all_here = count.saturating_add(self.dropped) == self.last_seq;
-        (is_all_here && head.seq < self.last_seq).then_some((head.seq.saturating_add(1), self.last_seq))
+        is_all_here.then(|| untold(head.seq.saturating_add(1), self.last_seq, told)).flatten()
     }
 }
 
@@ -162,7 +168,7 @@ mod tests {
     fn what_was_dropped_is_told_by_a_word_before_an_event_tells_it_and_once() {
         let first = event(1, chain::genesis("p", 1, 2));
         let head = Head { seq: 1, hash: chain::hash(&first) };
-        let word = |last_seq, dropped| Word { last_seq, dropped }.dropped_since(head, 1);
+        let word = |last_seq, dropped| Word { last_seq, dropped }.dropped_since(head, 1, 0);
         assert_eq!(word(4, 3), Some((2, 4)));
         assert_eq!(word(4, 2), None, "one is on its way");
         assert_eq!([word(1, 0), word(0, 0), word(0, 3)], [None; 3]);

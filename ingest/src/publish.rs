@@ -369,28 +369,18 @@ impl Publisher {
         *pause = (*pause * 2).min(PAUSE.1);
     }
 
-    /// Brings a record that the broker refuses to the dead topic.
+    /// Brings a record that the broker refuses to the dead topic, without its value where that is refused as well.
     async fn bury(&self, refused: &Failed) -> Result<(), PublishError> {
-        let mut pause = PAUSE.0;
-        let mut with_value = true;
-        loop {
-            self.check()?;
-            let flight = Flight::new();
-            self.producer.bury(&self.topics.dead, refused, with_value, &flight);
-            flight.land().await;
-            let failed = flight.take_failed();
-            match failed.first().map(Failed::class) {
-                None => break,
-                Some(Class::Final) if with_value => with_value = false,
-                Some(Class::Final) => {
-                    tracing::error!(record = refused.name(), "the dead topic refuses a record");
-                    break;
-                }
-                Some(Class::Retriable | Class::Fatal) => self.wait(&failed, &mut pause).await,
-            }
+        let bury = |with_value| {
+            let dead = &self.topics.dead;
+            self.insist(move |flight| self.producer.bury(dead, refused, with_value, flight))
+        };
+        let (record, reason) = (refused.name(), refused.reason());
+        let with_value = bury(true).await?;
+        if !with_value && !bury(false).await? {
+            tracing::error!(record, "the dead topic refuses a record");
         }
         self.metrics.dead.inc();
-        let (record, reason) = (refused.name(), refused.reason());
         tracing::error!(record, reason, with_value, "kafka refuses a record; the dead topic has it");
         self.tell_refused(refused).await
     }
@@ -402,19 +392,24 @@ impl Publisher {
         let (chain, seq) = (stored.chain, stored.event.seq);
         let finding = Finding { chain, event_type: "audit.refused", from: seq, to: seq, nanos: now() };
         let record = encode_finding(&finding, self.format);
+        if !self.insist(|flight| self.producer.send(&self.topics.events, &record, flight)).await? {
+            tracing::error!(record = refused.name(), "kafka refuses to be told of a refused event");
+        }
+        Ok(())
+    }
+
+    /// Sends one record until the brokers have it; false: they refuse it.
+    async fn insist(&self, send: impl Fn(&Arc<Flight>)) -> Result<bool, PublishError> {
         let mut pause = PAUSE.0;
         loop {
             self.check()?;
             let flight = Flight::new();
-            self.producer.send(&self.topics.events, &record, &flight);
+            send(&flight);
             flight.land().await;
             let failed = flight.take_failed();
             match failed.first().map(Failed::class) {
-                None => return Ok(()),
-                Some(Class::Final) => {
-                    tracing::error!(record = refused.name(), "kafka refuses to be told of a refused event");
-                    return Ok(());
-                }
+                None => return Ok(true),
+                Some(Class::Final) => return Ok(false),
                 Some(Class::Retriable | Class::Fatal) => self.wait(&failed, &mut pause).await,
             }
         }

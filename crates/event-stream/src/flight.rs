@@ -36,9 +36,7 @@ impl Failed {
     /// Which one it is: its key and its `ce_id`.
     pub fn name(&self) -> String {
         let text = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
-        let headers = self.message.headers();
-        let id = headers.and_then(|headers| headers.iter().find(|header| header.key == "ce_id"));
-        format!("{} {}", text(self.message.key()), text(id.and_then(|header| header.value)))
+        format!("{} {}", text(self.message.key()), text(self.header("ce_id")))
     }
 
     /// What it tells.
@@ -46,9 +44,11 @@ impl Failed {
     /// # Errors
     /// It is no record of an event.
     pub fn entry(&self) -> Result<Entry, DecodeError> {
-        let headers = self.message.headers();
-        let media = headers.and_then(|headers| headers.iter().find(|header| header.key == "content-type"));
-        decode(media.and_then(|header| header.value), self.message.payload().unwrap_or_default())
+        decode(self.header("content-type"), self.message.payload().unwrap_or_default())
+    }
+
+    fn header(&self, name: &str) -> Option<&[u8]> {
+        self.message.headers()?.iter().find(|header| header.key == name)?.value
     }
 
     /// Whether its topic is missing.

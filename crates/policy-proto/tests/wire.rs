@@ -8,11 +8,7 @@ use sallyport_policy::{AuditArguments, AuditOverload, AuthMode, Mode, Trust};
 use sallyport_policy_proto::discovery::DeltaDiscoveryRequest;
 use sallyport_policy_proto::{servers, v1, wire};
 
-fn recorded(name: &str) -> Vec<u8> {
-    recorded_by(1, name)
-}
-
-fn recorded_by(version: u32, name: &str) -> Vec<u8> {
+fn recorded(version: u32, name: &str) -> Vec<u8> {
     let path = format!("{}/testdata/wire/v{version}/{name}.hex", env!("CARGO_MANIFEST_DIR"));
     let digits: Vec<u8> = std::fs::read(path).unwrap().into_iter().filter(u8::is_ascii_hexdigit).collect();
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
@@ -21,7 +17,7 @@ fn recorded_by(version: u32, name: &str) -> Vec<u8> {
 
 #[test]
 fn a_configuration_of_version_1_means_what_it_meant() {
-    let bytes = recorded("filter_config");
+    let bytes = recorded(1, "filter_config");
     let config = v1::FilterConfig::decode(bytes.as_slice()).unwrap();
     assert_eq!((config.needs, wire::needed(&config), config.proxy.as_str()), (0, 1, "test"));
     assert_eq!(config.encode_to_vec(), bytes, "and is written as it was");
@@ -35,7 +31,7 @@ fn a_configuration_of_version_1_means_what_it_meant() {
 
 #[test]
 fn a_configuration_of_version_3_means_what_it_meant() {
-    let bytes = recorded_by(3, "filter_config");
+    let bytes = recorded(3, "filter_config");
     let config = v1::FilterConfig::decode(bytes.as_slice()).unwrap();
     assert_eq!((config.needs, wire::needed(&config), config.proxy.as_str()), (3, 3, ""));
     assert_eq!(config.encode_to_vec(), bytes, "and is written as it was");
@@ -49,7 +45,7 @@ fn a_configuration_of_version_3_means_what_it_meant() {
 
 #[test]
 fn a_filter_of_version_3_tells_so() {
-    let request = DeltaDiscoveryRequest::decode(recorded_by(3, "subscribe_grants").as_slice()).unwrap();
+    let request = DeltaDiscoveryRequest::decode(recorded(3, "subscribe_grants").as_slice()).unwrap();
     let node = request.node.unwrap();
     assert_eq!(wire::of_filter(&node.user_agent_name, &node.user_agent_version), 3);
 }
@@ -65,7 +61,7 @@ fn what_this_version_writes_is_recorded() {
 
 #[test]
 fn a_filter_of_version_1_is_known_by_not_telling() {
-    let request = DeltaDiscoveryRequest::decode(recorded("subscribe_grants").as_slice()).unwrap();
+    let request = DeltaDiscoveryRequest::decode(recorded(1, "subscribe_grants").as_slice()).unwrap();
     let node = request.node.unwrap();
     assert_eq!(wire::of_filter(&node.user_agent_name, &node.user_agent_version), 1);
     assert_eq!(wire::of_filter(wire::FILTER, "7"), 7);
