@@ -71,14 +71,14 @@ def ask(address, method, path, body=None, headers=None, timeout=10):
 
 
 def until(condition, seconds=15, what="condition"):
-    """Polls until `condition` gives something true, and gives it back."""
+    """Polls until `condition` gives something true, and gives it back. `what` is text, or gives it when it is told."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         result = condition()
         if result:
             return result
         time.sleep(0.02)
-    raise AssertionError(f"{what} did not come true within {seconds} s")
+    raise AssertionError(f"{what() if callable(what) else what} did not come true within {seconds} s")
 
 
 class ControlApi:

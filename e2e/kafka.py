@@ -157,7 +157,7 @@ class Kafka:
 
     def java(self, main, *arguments, timeout=60, given=None):
         """Runs one of Kafka's own tools on what is `given` to it; gives its standard output."""
-        result = subprocess.run(self.command(main, *arguments), capture_output=True, text=True, timeout=timeout, input=given)
+        result = subprocess.run(self.command(main, *arguments), capture_output=True, text=True, errors="replace", timeout=timeout, input=given)
         if result.returncode:
             raise RuntimeError(f"{main} ended with {result.returncode}:\n{result.stdout[-1500:]}{result.stderr[-3000:]}")
         return result.stdout
@@ -189,44 +189,41 @@ class Kafka:
         lines = self.topics("--describe", "--topic", topic)
         return int(re.search(rf"Partition: {partition}\s+Leader: (\d+)", lines)[1])
 
-    def count(self, topic):
-        """How many records a topic has; 0 where it is not there."""
+    def counts(self, topic):
+        """How many records each partition of a topic has that has any; empty where the topic is not there."""
         try:
             lines = self.java("org.apache.kafka.tools.GetOffsetShell", "--bootstrap-server", self.bootstrap, "--topic", topic)
         except RuntimeError:
-            return 0
-        return sum(int(line.rsplit(":", 1)[1]) for line in lines.split())
+            return {}
+        found = (line.split(":") for line in lines.split())
+        return {int(partition): int(count) for _, partition, count in found if count != "0"}
+
+    def count(self, topic):
+        """How many records a topic has; 0 where it is not there."""
+        return sum(self.counts(topic).values())
+
+    def consume(self, topic, *properties):
+        """What the console's consumer prints of every record, by partition in order; `properties` are its formatter's."""
+        # Each partition by its number: a group's members depend on a coordinator, which may be busy after the broker's start.
+        printed = [self.java(
+            "org.apache.kafka.tools.consumer.ConsoleConsumer", "--bootstrap-server", self.bootstrap, "--topic", topic, "--partition", partition,
+            "--offset", "earliest", "--max-messages", count, "--timeout-ms", 20_000,
+            *(f"--formatter-property={name}" for name in ("print.headers=true", "print.key=true", *properties)))
+            for partition, count in self.counts(topic).items()]
+        return "".join(printed)
 
     def records(self, topic, values=False):
         """Every record of a topic, by partition in order: its headers, its `key`, and where `values` says so its JSON `value`."""
-        count = self.count(topic)
-        if not count:
-            return []
-        main = "org.apache.kafka.tools.consumer.ConsoleConsumer"
-        prints = [f"--formatter-property=print.{name}=true" for name in ("headers", "key")]
-        command = self.command(
-            main, "--bootstrap-server", self.bootstrap, "--topic", topic, "--from-beginning", "--max-messages", count, "--timeout-ms", 30_000,
-            *prints,
-            f"--formatter-property=print.value={str(values).lower()}", "--formatter-property=headers.separator=\x1f",
-            "--formatter-property=key.separator=\x1e",
-        )
-        result = subprocess.run(command, capture_output=True, timeout=120)
-        lines = [line for line in result.stdout.split(b"\n") if b"ce_id:" in line]
-        return [record(line) for line in lines]
+        printed = self.consume(topic, f"print.value={str(values).lower()}", "headers.separator=\x1f", "key.separator=\x1e")
+        return [record(line) for line in printed.split("\n") if "ce_id:" in line]
 
     def values(self, topic):
-        """Every record of a topic of one partition, as it is: its headers, its key and its value, which is bytes."""
-        count = self.count(topic)
-        if not count:
-            return []
-        prints = [f"--formatter-property=print.{name}=true" for name in ("headers", "key")]
-        parts = ["value.deserializer=org.apache.kafka.common.serialization.BytesDeserializer", "headers.separator=\x1f", "key.separator=\x1e"]
-        told = self.java(
-            "org.apache.kafka.tools.consumer.ConsoleConsumer", "--bootstrap-server", self.bootstrap, "--topic", topic, "--from-beginning",
-            "--max-messages", count, "--timeout-ms", 30_000, *prints, *(f"--formatter-property={part}" for part in parts))
+        """Every record of a topic, as it is: its headers, its key and its value, which is bytes."""
+        printed = self.consume(
+            topic, "value.deserializer=org.apache.kafka.common.serialization.BytesDeserializer", "headers.separator=\x1f", "key.separator=\x1e")
         # What is not printable, and the backslash, is \xNN.
         unescaped = lambda text: re.sub(rb"\\x([0-9A-F]{2})", lambda found: bytes.fromhex(found[1].decode()), text.encode())  # noqa: E731
-        records = [line.split("\x1e") for line in told.split("\n") if line.count("\x1e") == 2]
+        records = [line.split("\x1e") for line in printed.split("\n") if line.count("\x1e") == 2]
         return [(headers, key, unescaped(value)) for headers, key, value in records]
 
     def stop(self):
@@ -235,6 +232,6 @@ class Kafka:
 
 
 def record(line):
-    headers, key, *value = line.decode(errors="replace").split("\x1e")
+    headers, key, *value = line.split("\x1e")
     headers = dict(header.split(":", 1) for header in headers.split("\x1f"))
     return {**headers, "key": key, **({"value": json.loads(value[0])} if value else {})}

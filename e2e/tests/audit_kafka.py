@@ -65,7 +65,8 @@ def numbers(kafka, topic):
 
 def arrived(kafka, topic, sent):
     """Every event is in the topic, once and in order."""
-    found = until(lambda: len(n := numbers(kafka, topic)) >= len(sent) and n, 60, f"{len(sent)} events are in {topic}")
+    until(lambda: kafka.count(topic) >= len(sent), 60, lambda: f"{len(sent)} events in {topic}, which has {kafka.counts(topic)} by partition,")
+    found = numbers(kafka, topic)
     copies = [name for name, count in collections.Counter(found).items() if count > 1]
     assert found == sent, f"{len(found)} of {len(sent)}; not there: {[n for n in sent if n not in found][:5]}, copies: {copies[:5]}"
 
