@@ -5,7 +5,6 @@ import json
 import pathlib
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "e2e"))
 from fixtures import upstream  # noqa: E402
+from ports import free_port  # noqa: E402
 
 IDENTITY = {"x-mcp-human-id": "user-123", "x-mcp-agent-id": "ops-agent", "x-mcp-agent-session": "sess-ops"}
 MEDIA = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
@@ -43,12 +43,6 @@ def tests_of(module, long=False):
 def python(major):
     """The Python with the official SDK of this major version."""
     return ROOT / f".cache/tools/python-mcp{major}/bin/python"
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def ask(address, method, path, body=None, headers=None, timeout=10):

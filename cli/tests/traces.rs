@@ -1,7 +1,7 @@
 //! Spans of the real processes, at a collector of ours.
 #![expect(clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -18,6 +18,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use sallyport_audit_proto::v1::EmitRequest;
 use sallyport_audit_proto::v1::audit_ingest_client::AuditIngestClient;
 use sallyport_runtime::{tls, tokens};
+use sallyport_test_support::free_address;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -62,7 +63,7 @@ impl Stand {
         tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
         let folder = tempfile::tempdir().expect("a folder");
         tls::make_self_signed(folder.path()).expect("a certificate");
-        let this = Self { folder, address: free(), admin: free(), collector, spans, process: None };
+        let this = Self { folder, address: free_address(), admin: free_address(), collector, spans, process: None };
         std::fs::create_dir(this.path("config")).expect("writable");
         let server = "apiVersion: mcpruntime.org/v1alpha1\nkind: MCPServer\nmetadata: {name: s, namespace: ns}\nspec: {image: x, gateway: {enabled: true}}\n";
         for (name, text) in [
@@ -120,10 +121,6 @@ impl Stand {
         }
         found
     }
-}
-
-fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port")
 }
 
 fn hex(bytes: &[u8]) -> String {

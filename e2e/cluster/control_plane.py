@@ -4,13 +4,13 @@ runs no pods and no controllers: a namespace that is deleted stays `Terminating`
 import contextlib
 import pathlib
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
 
 from cluster import build, components
 from cluster.certificates import Authority, signing_key
+from ports import free_port
 
 # Services of the API alone lead nowhere; there may be any number of them.
 SERVICES = "10.0.0.0/16"
@@ -24,7 +24,7 @@ class ControlPlane:
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="sallyport-control-plane-"))
         self.kubeconfig = self.folder / "kubeconfig"
         self.running = {}
-        client, peer, port = free_ports(3)
+        client, peer, port = (free_port() for _ in range(3))
         self.url = f"https://127.0.0.1:{port}"
         certificates = self.folder / "certificates"
         authority = Authority(certificates)
@@ -111,12 +111,3 @@ class ControlPlane:
     def log_tail(self):
         logs = sorted(self.folder.glob("*.log"))
         return "\n".join(f"--- {log.name}\n{log.read_text(errors='replace')[-2000:]}" for log in logs)
-
-
-def free_ports(count):
-    """All different, since they are held until all are known."""
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]

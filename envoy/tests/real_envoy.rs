@@ -3,13 +3,14 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use sallyport_envoy::sidecar::{FOLDER, Files, Sidecar, TOKEN_FOLDER};
 use sallyport_envoy::{Bootstrap, Node, Service, Watched, authority_file, render, token_file};
+use sallyport_test_support::free_address;
 
 fn envoy() -> Command {
     let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.cache/tools/envoy/envoy");
@@ -18,14 +19,10 @@ fn envoy() -> Command {
     Command::new(path)
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 fn service(host: &str) -> Service {
     Service {
         host: host.into(),
-        port: free_port(),
+        port: free_address().port(),
         server_name: "sallyport-operator.sallyport-system.svc".into(),
     }
 }
@@ -79,7 +76,7 @@ impl Running {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name).display().to_string();
-        let (admin, lifecycle) = (free_port(), free_port());
+        let (admin, lifecycle) = (free_address().port(), free_address().port());
         let watched = |name: &str| Watched { secret: path(name), folder: path("") };
         fs::write(path("authority.json"), authority_file(&path("ca.pem"))).unwrap();
         fs::write(path("token.json"), token_file(&path("token"))).unwrap();

@@ -12,6 +12,7 @@ use clap::{Args as _, FromArgMatches};
 use filter::{Filter, LIMIT};
 use sallyport_operator::Args;
 use sallyport_runtime::{tls, tokens};
+use sallyport_test_support::free_address;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
@@ -38,10 +39,6 @@ impl Drop for ControlPlane {
     fn drop(&mut self) {
         self.shutdown.cancel();
     }
-}
-
-fn free_address() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 impl ControlPlane {

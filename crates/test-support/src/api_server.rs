@@ -1,9 +1,10 @@
 //! A Kubernetes API server of a test's own: etcd and kube-apiserver on free ports of loopback, with RBAC.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use crate::free_address;
 
 /// Names the folder with `etcd`, `kube-apiserver` and `kubectl`.
 pub const VARIABLE: &str = "SALLYPORT_KUBE_BIN";
@@ -48,7 +49,7 @@ impl ApiServer {
     fn launch(bin: PathBuf) -> std::io::Result<Self> {
         let folder = tempfile::tempdir()?;
         let at = |name: &str| folder.path().join(name).display().to_string();
-        let [client, peer, port] = free_ports()?;
+        let [client, peer, port] = std::array::from_fn(|_| free_address().port());
         let key = rcgen::KeyPair::generate().map_err(std::io::Error::other)?;
         std::fs::write(at("sa.key"), key.serialize_pem())?;
         std::fs::write(at("sa.pub"), key.public_key_pem())?;
@@ -234,17 +235,6 @@ fn keep(program: &Path, arguments: &[String], log: &Path) -> std::io::Result<Chi
         .spawn()
 }
 
-/// Ports that were free a moment ago, each another.
-fn free_ports<const N: usize>() -> std::io::Result<[u16; N]> {
-    let mut ports = [0; N];
-    let mut held = Vec::new();
-    for port in &mut ports {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
-        *port = listener.local_addr()?.port();
-        held.push(listener);
-    }
-    Ok(ports)
-}
 
 #[cfg(test)]
 mod tests {

@@ -8,9 +8,11 @@ pub mod cases;
 #[cfg(feature = "clickhouse")]
 mod clickhouse;
 mod golden;
+mod ports;
 
 #[cfg(feature = "api-server")]
 pub use api_server::{ApiServer, VARIABLE as KUBE_BIN};
 #[cfg(feature = "clickhouse")]
 pub use clickhouse::ClickHouseServer;
 pub use golden::assert_golden;
+pub use ports::free_address;

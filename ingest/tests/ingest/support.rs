@@ -11,6 +11,7 @@ use sallyport_audit_proto::v1::{AuditEvent, EmitRequest};
 use sallyport_event_store::{Embedded, EventStore, Filter};
 use sallyport_runtime::tls::{SERVER_NAME, TlsFiles, make_self_signed};
 use sallyport_runtime::tokens::digest;
+use sallyport_test_support::free_address;
 use serde_json::{Map, Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -31,10 +32,6 @@ pub(crate) struct Server {
 
 /// Flags that depend on the folder.
 type More = fn(&Path) -> [String; 2];
-
-fn free_address() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
 
 impl Server {
     pub(crate) async fn start() -> Self {

@@ -15,7 +15,7 @@ use kube::{Client, Config, ResourceExt};
 use sallyport_api::Kind;
 use sallyport_operator::Args;
 use sallyport_runtime::tls;
-use sallyport_test_support::ApiServer;
+use sallyport_test_support::{ApiServer, free_address};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -216,10 +216,6 @@ impl Drop for Operator {
     fn drop(&mut self) {
         self.shutdown.cancel();
     }
-}
-
-fn free_address() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 impl Operator {
