@@ -1,8 +1,7 @@
 //! A batch against its chain. Pure.
 
-use prost::Message;
 use sallyport_audit_proto::chain::{self, Head, Link, Verifier};
-use sallyport_audit_proto::v1::AuditEvent;
+use sallyport_audit_proto::view::EventView;
 use sallyport_event_store::{ChainName, Finding, StoredEvent};
 use sallyport_runtime::identity::Identity;
 
@@ -58,20 +57,20 @@ pub(crate) fn check(
     let mut is_forked = false;
     for (index, bytes) in events.into_iter().enumerate() {
         let not_an_event = |reason: String| Defect::NotAnEvent { index, reason };
-        let event = AuditEvent::decode(bytes.as_slice()).map_err(|error| not_an_event(error.to_string()))?;
+        let event = EventView::read(&bytes).map_err(|error| not_an_event(error.to_string()))?;
         if event.seq == 0 {
             return Err(not_an_event("seq is 0".into()));
         }
         // A request that could not be read names no server, and speaks for none.
         let names_none = event.namespace.is_empty() && event.server.is_empty();
-        if !names_none && !caller.covers(&event.namespace, &event.server) {
+        if !names_none && !caller.covers(event.namespace, event.server) {
             let server = format!("{}/{}", event.namespace, event.server);
             return Err(Defect::AnotherServer { index, server });
         }
         let mut find = |event_type, from, to| {
             checked.findings.push(Finding { chain: chain.clone(), event_type, from, to, nanos });
         };
-        match verifier.take(event.seq, &event.prev_hash, event.dropped_before, &bytes) {
+        match verifier.take(event.seq, event.prev_hash, event.dropped_before, &bytes) {
             link @ (Link::Known | Link::Forked) => {
                 let follows = known.is_none_or(|(seq, hash)| event.seq != seq + 1 || event.prev_hash == hash);
                 let is_other = matches!(link, Link::Forked) || !follows;
@@ -93,7 +92,14 @@ pub(crate) fn check(
             Link::Gap { from, to, announced: _ } => find("audit.gap", from, to),
             Link::Broken => find("audit.broken", event.seq, event.seq),
         }
-        checked.events.push(StoredEvent { chain: chain.clone(), hash: verifier.head().hash, bytes, event });
+        let EventView { seq, time_unix_nanos: nanos, .. } = event;
+        checked.events.push(StoredEvent {
+            chain: chain.clone(),
+            hash: verifier.head().hash,
+            seq,
+            nanos,
+            bytes,
+        });
     }
     checked.head = verifier.head();
     Ok(checked)
@@ -131,6 +137,9 @@ impl Word {
 
 #[cfg(test)]
 mod tests {
+    use prost::Message;
+    use sallyport_audit_proto::v1::AuditEvent;
+
     use super::*;
 
     fn event(seq: u64, prev_hash: [u8; 32]) -> Vec<u8> {

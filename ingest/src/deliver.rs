@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::now;
 use crate::metrics::Metrics;
-use crate::spooled::Spooled;
+use crate::spooled::{Spooled, Unreadable};
 
 /// Bytes that are brought at once.
 const CHUNK_BYTES: u64 = 1 << 20;
@@ -122,7 +122,7 @@ impl<S: EventSink> Delivery<S> {
                 checkpoints.push(checkpoint);
                 continue;
             }
-            match spooled.and_then(Spooled::into_stored) {
+            match spooled.map_err(Unreadable::from).and_then(Spooled::into_stored) {
                 Ok((more, found)) => {
                     events.extend(more);
                     findings.extend(found);

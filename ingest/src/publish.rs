@@ -16,21 +16,22 @@ use sallyport_event_store::{
     ChainHead, ChainName, Embedded, EventSink, Finding, StoreError, StoredCheckpoint, StoredEvent,
 };
 use sallyport_event_stream::{
-    Class, Entry, Failed, Flight, Format, Producer, SettingsError, TopicMaker, Topics, TopicsError, encode,
-    encode_checkpoint, encode_finding, stored_checkpoint,
+    Class, Encoder, Entry, Failed, Flight, Format, Producer, SettingsError, TopicMaker, Topics, TopicsError,
+    encode_checkpoint, stored_checkpoint,
 };
 use sallyport_ingest_spool::{Chunk, Reader};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::now;
 use crate::metrics::Metrics;
-use crate::spooled::Spooled;
+use crate::spooled::{Spooled, Unreadable};
 
 /// Bytes that are read at once.
-const CHUNK_BYTES: u64 = 1 << 20;
+const CHUNK_BYTES: u64 = 512 << 10;
 /// Bytes that are under way at once. They are in memory for as long as the brokers are away, as records with headers, which
-/// are five times as large.
-const WINDOW_BYTES: u64 = 8 << 20;
+/// are five times as large. Much more of one chain than five requests (a megabyte of records each) would keep librdkafka's
+/// thread asking, without a pause, whether it may send the next.
+const WINDOW_BYTES: u64 = 3 << 20;
 /// Pause after a failure: the first, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 /// How often it is noted what is delivered; so much is delivered again after a kill.
@@ -202,7 +203,7 @@ impl Publisher {
         self.observe();
     }
 
-    fn send_record(&mut self, payload: bytes::Bytes, sent: &mut Sent) -> Result<(), prost::DecodeError> {
+    fn send_record(&mut self, payload: bytes::Bytes, sent: &mut Sent) -> Result<(), Unreadable> {
         let spooled = Spooled::decode(payload)?;
         if let Some(checkpoint) = stored_checkpoint(&spooled.checkpoint) {
             let record = encode_checkpoint(&checkpoint);
@@ -214,11 +215,12 @@ impl Publisher {
         sent.nanos = sent.nanos.min(spooled.nanos);
         let (chain, head) = (spooled.chain(), spooled.head());
         let (events, findings) = spooled.into_stored()?;
-        self.stand(&mut sent.heads, chain, head, &events);
+        self.stand(&mut sent.heads, &chain, head, &events);
         sent.events += u64::try_from(events.len()).unwrap_or(0);
         sent.records += events.len() + findings.len();
-        let events = events.iter().map(|event| encode(event, self.format));
-        let findings = findings.iter().map(|finding| encode_finding(finding, self.format));
+        let encoder = Encoder::of(&chain, self.format);
+        let events = events.iter().map(|event| encoder.event(event));
+        let findings = findings.iter().map(|finding| encoder.finding(finding));
         for record in events.chain(findings) {
             self.producer.send(&self.topics.events, &record, &sent.flight);
         }
@@ -226,11 +228,11 @@ impl Publisher {
     }
 
     /// Remembers where a chain stands after these events of it.
-    fn stand(&mut self, heads: &mut Stands, chain: ChainName, head: Head, events: &[StoredEvent]) {
+    fn stand(&mut self, heads: &mut Stands, chain: &ChainName, head: Head, events: &[StoredEvent]) {
         let known = self.known.entry(chain.clone()).or_default();
-        let new = events.iter().filter(|event| event.event.seq > *known).count();
+        let new = events.iter().filter(|event| event.seq > *known).count();
         *known = (*known).max(head.seq);
-        let stand = heads.entry(chain).or_insert((head, 0));
+        let stand = heads.entry(chain.clone()).or_insert((head, 0));
         *stand = (head, stand.1 + u64::try_from(new).unwrap_or(0));
     }
 
@@ -389,9 +391,11 @@ impl Publisher {
     async fn tell_refused(&self, refused: &Failed) -> Result<(), PublishError> {
         // What is no event, a checkpoint for one, leaves no place empty.
         let Ok(Entry::Event(stored)) = refused.entry() else { return Ok(()) };
-        let (chain, seq) = (stored.chain, stored.event.seq);
-        let finding = Finding { chain, event_type: "audit.refused", from: seq, to: seq, nanos: now() };
-        let record = encode_finding(&finding, self.format);
+        let StoredEvent { chain, seq, .. } = stored;
+        let finding =
+            Finding { chain: chain.clone(), event_type: "audit.refused", from: seq, to: seq, nanos: now() };
+        let encoder = Encoder::of(&chain, self.format);
+        let record = encoder.finding(&finding);
         if !self.insist(|flight| self.producer.send(&self.topics.events, &record, flight)).await? {
             tracing::error!(record = refused.name(), "kafka refuses to be told of a refused event");
         }

@@ -2,7 +2,7 @@
 
 use prost::Message;
 use sallyport_audit_proto::chain::{self, Head};
-use sallyport_audit_proto::v1::AuditEvent;
+use sallyport_audit_proto::view::ViewError;
 use sallyport_event_store::{ChainName, Finding, StoredEvent};
 
 use crate::check::Checked;
@@ -57,6 +57,15 @@ impl SpooledFinding {
     }
 }
 
+/// Another version wrote a record.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unreadable {
+    #[error(transparent)]
+    Record(#[from] prost::DecodeError),
+    #[error("event: {0}")]
+    Event(#[from] ViewError),
+}
+
 impl Spooled {
     /// A checkpoint that was made at `nanos`.
     pub(crate) fn checkpoint(checkpoint: Vec<u8>, nanos: u64) -> Self {
@@ -108,7 +117,7 @@ impl Spooled {
     }
 
     /// What the store takes.
-    pub(crate) fn into_stored(self) -> Result<(Vec<StoredEvent>, Vec<Finding>), prost::DecodeError> {
+    pub(crate) fn into_stored(self) -> Result<(Vec<StoredEvent>, Vec<Finding>), Unreadable> {
         let chain = self.chain();
         let findings = self.findings.iter().filter_map(|finding| {
             let event_type = finding.event_type()?;
@@ -116,16 +125,18 @@ impl Spooled {
             Some(Finding { chain: chain.clone(), event_type, from, to, nanos })
         });
         let findings = findings.collect();
-        let events = self.events.into_iter().map(|bytes| -> Result<StoredEvent, prost::DecodeError> {
-            let event = AuditEvent::decode(bytes.as_slice())?;
-            Ok(StoredEvent { chain: chain.clone(), hash: chain::hash(&bytes), bytes, event })
+        let events = self.events.into_iter().map(|bytes| {
+            let hash = chain::hash(&bytes);
+            Ok(StoredEvent::read(chain.clone(), bytes, hash)?)
         });
-        Ok((events.collect::<Result<_, _>>()?, findings))
+        Ok((events.collect::<Result<_, Unreadable>>()?, findings))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use sallyport_audit_proto::v1::AuditEvent;
+
     use super::*;
 
     #[test]
@@ -133,7 +144,8 @@ mod tests {
         let chain = ChainName { proxy: "p".into(), worker: 1, epoch: u64::MAX };
         let event = AuditEvent { seq: 9, server: "payments".into(), ..AuditEvent::default() };
         let bytes = event.encode_to_vec();
-        let stored = StoredEvent { chain: chain.clone(), hash: chain::hash(&bytes), bytes, event };
+        let hash = chain::hash(&bytes);
+        let stored = StoredEvent::read(chain.clone(), bytes, hash).unwrap();
         let found = |event_type| Finding { chain: chain.clone(), event_type, from: 3, to: 8, nanos: 7 };
         let head = Head { seq: 9, hash: stored.hash };
         let findings: Vec<_> = Finding::TYPES.into_iter().map(found).collect();

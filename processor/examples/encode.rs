@@ -6,7 +6,7 @@ use std::time::Instant;
 use prost::Message;
 use sallyport_audit_proto::v1::{AuditEvent, Phase};
 use sallyport_event_store::{Block, ChainName, StoredEvent};
-use sallyport_event_stream::{Entry, Format, decode, encode};
+use sallyport_event_stream::{Encoder, Entry, Format, decode};
 
 const EVENTS: u64 = 200_000;
 
@@ -43,19 +43,24 @@ fn event(seq: u64) -> StoredEvent {
     };
     let bytes = event.encode_to_vec();
     let chain = ChainName { proxy: "bench".into(), worker: 0, epoch: 1 };
-    StoredEvent { chain, hash: sallyport_audit_proto::chain::hash(&bytes), bytes, event }
+    let hash = sallyport_audit_proto::chain::hash(&bytes);
+    StoredEvent::read(chain, bytes, hash).unwrap()
 }
 
 fn main() {
-    let records: Vec<_> = (1..=EVENTS).map(|seq| encode(&event(seq), Format::Protobuf)).collect();
-    let content_type = Some(Format::Protobuf.content_type().as_bytes());
+    let events: Vec<_> = (1..=EVENTS).map(event).collect();
+    let chain = ChainName { proxy: "bench".into(), worker: 0, epoch: 1 };
+    let encoder = Encoder::of(&chain, Format::Protobuf);
+    let began = Instant::now();
+    let records: Vec<_> = events.iter().map(|event| encoder.event(event)).collect();
+    let writing = began.elapsed();
     let value_bytes = records.iter().map(|record| record.value.len()).sum::<usize>();
     let per_event = |began: Instant| began.elapsed().as_secs_f64() * 1e6 / EVENTS as f64;
     let began = Instant::now();
     let events: Vec<StoredEvent> = records
         .iter()
-        .filter_map(|record| match decode(content_type, &record.value).unwrap() {
-            Entry::Event(event) => Some(*event),
+        .filter_map(|record| match decode(|| None, &record.value).unwrap() {
+            Entry::Event(event) => Some(event),
             Entry::Finding(_) => None,
         })
         .collect();
@@ -64,8 +69,10 @@ fn main() {
     let block = Block::of(&events, 1);
     let encoding = per_event(began);
     println!(
-        "records of {} bytes: decoding {decoding:.2} µs, rows of {} bytes: encoding {encoding:.2} µs, together {:.0} events/s on one core",
+        "records of {} bytes: writing {:.2} µs, decoding {decoding:.2} µs, rows of {} bytes: encoding {encoding:.2} µs, \
+         the last two together {:.0} events/s on one core",
         value_bytes as u64 / EVENTS,
+        writing.as_secs_f64() * 1e6 / EVENTS as f64,
         block.bytes() as u64 / EVENTS,
         1e6 / (decoding + encoding),
     );

@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime};
 use prost::Message;
 use sallyport_audit_proto::v1::{AuditEvent, Phase};
 use sallyport_event_store::{ChainName, StoredEvent};
-use sallyport_event_stream::{Flight, Format, Producer, Settings, encode};
+use sallyport_event_stream::{Encoder, Flight, Format, Producer, Settings};
 
 /// Records that are under way at once.
 const WINDOW: u64 = 100_000;
@@ -48,7 +48,8 @@ fn event(chain: &ChainName, seq: u64, nanos: u64) -> StoredEvent {
         ..AuditEvent::default()
     };
     let bytes = event.encode_to_vec();
-    StoredEvent { chain: chain.clone(), hash: sallyport_audit_proto::chain::hash(&bytes), bytes, event }
+    let hash = sallyport_audit_proto::chain::hash(&bytes);
+    StoredEvent::read(chain.clone(), bytes, hash).unwrap()
 }
 
 #[tokio::main]
@@ -71,7 +72,9 @@ async fn main() {
             // As a proxy sends them: some hundred of a chain together.
             let chain = &names[usize::try_from(number / 256 % u64::from(chains)).unwrap()];
             let seq = number / (256 * u64::from(chains)) * 256 + number % 256 + 1;
-            let record = encode(&event(chain, seq, nanos), Format::Protobuf);
+            let event = event(chain, seq, nanos);
+            let encoder = Encoder::of(chain, Format::Protobuf);
+            let record = encoder.event(&event);
             bytes += record.value.len();
             producer.send(topic, &record, &flight);
         }

@@ -47,7 +47,7 @@ impl Batch {
     /// Adds what a record holds.
     pub(crate) fn push(&mut self, entry: Entry) {
         match entry {
-            Entry::Event(event) => self.events.push(*event),
+            Entry::Event(event) => self.events.push(event),
             Entry::Finding(finding) => self.findings.push(finding),
         }
     }
@@ -64,7 +64,7 @@ impl Batch {
 
     /// When its oldest event was made, nanoseconds since 1970.
     pub(crate) fn oldest(&self) -> Option<u64> {
-        self.events.iter().map(|stored| stored.event.time_unix_nanos).min()
+        self.events.iter().map(|stored| stored.nanos).min()
     }
 }
 

@@ -22,8 +22,9 @@ use crate::batch::{Batch, Bounds, Origin};
 use crate::metrics::Metrics;
 use crate::told::Told;
 
-/// Longest wait for a record, after which the end of the process is looked for.
-const POLL: Duration = Duration::from_millis(100);
+/// Longest wait for a record, after which the end of the process is looked for. Its last millisecond is spent asking again and
+/// again, so a shorter one would cost an idle process more.
+const POLL: Duration = Duration::from_millis(500);
 /// Pause after a failure: the first, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 /// How long it may take to go back to a topic's beginning.
@@ -145,10 +146,13 @@ impl Loop {
         let origin = if is_checkpoint { Origin::Checkpoints } else { Origin::Events };
         batch.read((origin, message.partition()), message.offset(), value.len(), Instant::now());
         self.metrics.read.inc();
-        let headers = message.headers();
-        let content_type = headers.and_then(|headers| {
-            headers.iter().find(|header| header.key == "content-type").and_then(|header| header.value)
-        });
+        let content_type = || {
+            message
+                .headers()?
+                .iter()
+                .find(|header| header.key == "content-type")
+                .and_then(|header| header.value)
+        };
         let refusal = if is_checkpoint {
             match stored_checkpoint(value) {
                 Some(checkpoint) => {

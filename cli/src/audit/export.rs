@@ -5,9 +5,8 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use prost::Message;
 use sallyport_audit_proof::{Covers, Event, Line, Verifier};
-use sallyport_audit_proto::v1::AuditEvent;
+use sallyport_audit_proto::view::EventView;
 use sallyport_event_store::{ChainedEvent, Depth, envelope_text};
 use serde_json::value::RawValue;
 
@@ -133,7 +132,7 @@ impl Sheet for Lines {
 
     fn event(&mut self, event: ChainedEvent) -> anyhow::Result<()> {
         let ChainedEvent { chain, seq, hash, bytes, .. } = event;
-        let said = AuditEvent::decode(bytes.as_slice()).ok();
+        let said = EventView::read(&bytes).ok();
         let envelope =
             said.map(|said| RawValue::from_string(envelope_text(&chain, &hash, &said))).transpose()?;
         self.line(&Line::Event { chain: id(chain), seq, hash, bytes, envelope })

@@ -5,9 +5,8 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use prost::Message;
 use sallyport_audit_proof::{ChainId, Covers, Line};
-use sallyport_audit_proto::v1::AuditEvent;
+use sallyport_audit_proto::view::EventView;
 use sallyport_event_store::{envelope, envelope_text};
 
 use super::source::name;
@@ -103,7 +102,7 @@ impl Exported {
             Line::Checkpoint(signed) => Item::Checkpoint { signed, differs: None },
             Line::Event { chain, seq, hash, bytes, envelope: said } => {
                 let differs = said.filter(|_| is_deep).and_then(|said| {
-                    let event = AuditEvent::decode(bytes.as_slice()).ok()?;
+                    let event = EventView::read(&bytes).ok()?;
                     // What this program wrote says the same in the same letters; other tools may set them otherwise.
                     let name = name(&chain);
                     let is_same = said.get() == envelope_text(&name, &hash, &event)

@@ -4,7 +4,8 @@
 use std::borrow::Cow;
 
 use sallyport_audit_proto::event_id;
-use sallyport_audit_proto::v1::{AuditEvent, Phase};
+use sallyport_audit_proto::v1::Phase;
+use sallyport_audit_proto::view::EventView;
 use sallyport_event_store::{decision, event_type, phase, source};
 
 /// A value in a column of its kind; none: there is nothing to say.
@@ -37,7 +38,7 @@ impl Cell<'_> {
 pub(super) const COUNT: usize = 46;
 
 /// The columns of an event, by name and in their order.
-pub(super) fn fields(event: &AuditEvent) -> [(&'static str, Cell<'_>); COUNT] {
+pub(super) fn fields<'e>(event: &EventView<'e>) -> [(&'static str, Cell<'e>); COUNT] {
     let is_ours = event.source.is_empty();
     let ended = is_ours && event.phase() != Phase::Decision;
     // What another program sent has numbers where its payload had them; a proxy's zero is a number.
@@ -45,50 +46,50 @@ pub(super) fn fields(event: &AuditEvent) -> [(&'static str, Cell<'_>); COUNT] {
     [
         ("time", Cell::Time(Some(event.time_unix_nanos))),
         ("decision", text(decision(event).unwrap_or_default())),
-        ("reason", text(&event.reason)),
-        ("would_deny", text(&event.would_deny)),
-        ("source", Cell::Text(Some(source(event).into()))),
+        ("reason", text(event.reason)),
+        ("would_deny", text(event.would_deny)),
+        ("source", Cell::Text(Some(source(event)))),
         ("event_type", text(event_type(event))),
         ("phase", text(if is_ours { phase(event) } else { "" })),
-        ("namespace", text(&event.namespace)),
-        ("server", text(&event.server)),
-        ("team_id", text(&event.team_id)),
-        ("cluster", text(&event.cluster)),
-        ("rollout_track", text(&event.rollout_track)),
-        ("human_id", text(&event.human_id)),
-        ("agent_id", text(&event.agent_id)),
-        ("subject_team_id", text(&event.subject_team_id)),
-        ("session_id", text(&event.session_id)),
-        ("rpc_method", text(&event.rpc_method)),
-        ("tool_name", text(&event.tool_name)),
-        ("target", text(&event.target)),
-        ("rpc_id", text(&event.rpc_id)),
-        ("era", text(&event.era)),
-        ("protocol_version", text(&event.protocol_version)),
-        ("mcp_session_id", text(&event.mcp_session_id)),
-        ("trace_id", text(&event.trace_id)),
-        ("http_method", text(&event.http_method)),
-        ("path", text(&event.path)),
-        ("arguments", lossy(&event.arguments)),
-        ("arguments_digest", binary(&event.arguments_digest)),
-        ("policy_version", text(&event.policy_version)),
-        ("required_trust", text(&event.required_trust)),
-        ("admin_trust", text(&event.admin_trust)),
-        ("consented_trust", text(&event.consented_trust)),
-        ("effective_trust", text(&event.effective_trust)),
-        ("required_side_effect", text(&event.required_side_effect)),
-        ("risk_level", text(&event.risk_level)),
-        ("matched_grant", text(&event.matched_grant)),
-        ("matched_session", text(&event.matched_session)),
+        ("namespace", text(event.namespace)),
+        ("server", text(event.server)),
+        ("team_id", text(event.team_id)),
+        ("cluster", text(event.cluster)),
+        ("rollout_track", text(event.rollout_track)),
+        ("human_id", text(event.human_id)),
+        ("agent_id", text(event.agent_id)),
+        ("subject_team_id", text(event.subject_team_id)),
+        ("session_id", text(event.session_id)),
+        ("rpc_method", text(event.rpc_method)),
+        ("tool_name", text(event.tool_name)),
+        ("target", text(event.target)),
+        ("rpc_id", text(event.rpc_id)),
+        ("era", text(event.era)),
+        ("protocol_version", text(event.protocol_version)),
+        ("mcp_session_id", text(event.mcp_session_id)),
+        ("trace_id", text(event.trace_id)),
+        ("http_method", text(event.http_method)),
+        ("path", text(event.path)),
+        ("arguments", lossy(event.arguments)),
+        ("arguments_digest", binary(event.arguments_digest)),
+        ("policy_version", text(event.policy_version)),
+        ("required_trust", text(event.required_trust)),
+        ("admin_trust", text(event.admin_trust)),
+        ("consented_trust", text(event.consented_trust)),
+        ("effective_trust", text(event.effective_trust)),
+        ("required_side_effect", text(event.required_side_effect)),
+        ("risk_level", text(event.risk_level)),
+        ("matched_grant", text(event.matched_grant)),
+        ("matched_session", text(event.matched_session)),
         ("status", Cell::Small((ended || event.status > 0).then_some(event.status))),
         ("latency_micros", large(event.latency_micros, ended)),
         ("bytes_in", large(event.bytes_in, is_ours)),
         ("bytes_out", large(event.bytes_out, ended)),
         ("cut", Cell::Flag(is_ours.then_some(event.cut))),
-        ("event_id", id(&event.event_id)),
+        ("event_id", id(event.event_id)),
         ("decision_seq", large(event.decision_seq, false)),
         ("dropped_before", large(event.dropped_before, is_ours)),
-        ("payload", lossy(&event.payload)),
+        ("payload", lossy(event.payload)),
     ]
 }
 

@@ -7,7 +7,7 @@ mod read;
 mod write;
 
 use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DataType, Int32Type, Int64Type};
-use sallyport_audit_proto::v1::AuditEvent;
+use sallyport_audit_proto::view::EventView;
 
 pub(super) use guard::guarded;
 pub(super) use read::{Rows, is_table};
@@ -63,10 +63,10 @@ impl<'p> Place<'p> {
 }
 
 /// The columns that are read from an event; without one they say nothing.
-fn described(event: Option<&AuditEvent>) -> [(&'static str, Cell<'_>); COUNT] {
+fn described<'e>(event: Option<&EventView<'e>>) -> [(&'static str, Cell<'e>); COUNT] {
     match event {
         Some(event) => fields(event),
-        None => fields(&AuditEvent::default()).map(|(name, cell)| (name, cell.emptied())),
+        None => fields(&EventView::default()).map(|(name, cell)| (name, cell.emptied())),
     }
 }
 

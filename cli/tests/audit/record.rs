@@ -73,7 +73,7 @@ impl Record {
             let event = said(seq, before, dropped, self.now);
             let bytes = event.encode_to_vec();
             before = hash(&bytes);
-            events.push(StoredEvent { chain: name.clone(), bytes, hash: before, event });
+            events.push(StoredEvent::read(name.clone(), bytes, before).unwrap());
         }
         self.heads.insert(name, (seq, before));
         for events in events.chunks(500) {

@@ -8,6 +8,7 @@ use axum::http::{HeaderMap, Request, StatusCode};
 use axum::routing::get;
 use axum::{Json, Router};
 use prometheus_client::registry::Registry;
+use prost::Message;
 use sallyport_audit_proto::v1::AuditEvent;
 use sallyport_event_store::{ChainName, Embedded, EventSink, Limits, StoredEvent};
 use sallyport_resolve::Settings;
@@ -253,12 +254,8 @@ impl World {
             if event.time_unix_nanos == 0 {
                 event.time_unix_nanos = 1_900_000_000_000_000_000 + event.seq;
             }
-            StoredEvent {
-                chain: ChainName { proxy: "standalone".into(), worker: 0, epoch: 1 },
-                bytes: vec![1],
-                hash: [0; 32],
-                event,
-            }
+            let chain = ChainName { proxy: "standalone".into(), worker: 0, epoch: 1 };
+            StoredEvent::read(chain, event.encode_to_vec(), [0; 32]).unwrap()
         });
         store.append(stored.collect(), Vec::new()).await.unwrap();
     }

@@ -11,6 +11,7 @@ extern crate alloc;
 pub mod chain;
 pub mod event_id;
 pub mod hex;
+pub mod view;
 pub mod writer;
 
 #[expect(missing_docs, reason = "generated; the .proto file documents it")]

@@ -31,6 +31,7 @@ fields! {
 }
 
 const VARINT: u32 = 0;
+const SIXTY_FOUR_BIT: u32 = 1;
 const LENGTH_DELIMITED: u32 = 2;
 
 /// Appends fields; values that protobuf leaves out (empty, zero, false) are left out.
@@ -78,6 +79,15 @@ impl<'a> EventWriter<'a> {
         self
     }
 
+    /// A number that takes eight bytes whatever it is.
+    pub fn fixed64(self, field: u32, value: u64) -> Self {
+        if value != 0 {
+            key(self.event, field, SIXTY_FOUR_BIT);
+            self.event.extend_from_slice(&value.to_le_bytes());
+        }
+        self
+    }
+
     /// A truth value.
     pub fn bool(self, field: u32, value: bool) -> Self {
         self.u64(field, u64::from(value))
@@ -92,6 +102,19 @@ fn delimited(buffer: &mut Vec<u8>, field: u32, value: &[u8]) {
     key(buffer, field, LENGTH_DELIMITED);
     encode_varint(u64::try_from(value.len()).unwrap_or(u64::MAX), buffer);
     buffer.extend_from_slice(value);
+}
+
+/// An encoded `EventRecord` around an event that is encoded already; `hash` is that of its bytes.
+pub fn event_record(proxy: &str, worker: u32, epoch: u64, event: &[u8], hash: &[u8]) -> Vec<u8> {
+    let size = proxy.len().saturating_add(event.len()).saturating_add(hash.len());
+    let mut record = Vec::with_capacity(size.saturating_add(40));
+    EventWriter::new(&mut record)
+        .str(1, proxy)
+        .u64(2, u64::from(worker))
+        .fixed64(3, epoch)
+        .bytes(4, event)
+        .bytes(5, hash);
+    record
 }
 
 /// An encoded `EmitRequest` around events that are encoded already.

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params, params_from_iter};
+use sallyport_audit_proto::view::EventView;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
@@ -189,19 +190,20 @@ fn append_all(
         }
         let is_new = |chain: &ChainName, seq: u64| stood.get(chain).is_none_or(|head| seq > *head);
         let mut last: BTreeMap<&ChainName, (&StoredEvent, u64)> = BTreeMap::new();
-        for event in events.iter().filter(|event| is_new(&event.chain, event.event.seq)) {
-            let inserted = insert_event(&transaction, event, &mut totals)?;
+        for event in events.iter().filter(|event| is_new(&event.chain, event.seq)) {
+            let view = event.view();
+            let inserted = insert_event(&transaction, event, &view, &mut totals)?;
             let (head, count) = last.entry(&event.chain).or_insert((event, 0));
             *count += inserted;
             if inserted > 0 {
-                usage::note(&mut used, &event.event);
+                usage::note(&mut used, &view);
             }
-            if event.event.seq > head.event.seq {
+            if event.seq > head.seq {
                 *head = event;
             }
         }
         for (event, count) in last.into_values() {
-            set_head(&transaction, &event.chain, (event.event.seq, event.hash), count, now)?;
+            set_head(&transaction, &event.chain, (event.seq, event.hash), count, now)?;
         }
         for finding in findings
             .iter()
@@ -231,9 +233,10 @@ fn note(totals: &mut Totals, name: &'static str, count: u64) {
 fn insert_event(
     connection: &Connection,
     stored: &StoredEvent,
+    event: &EventView<'_>,
     totals: &mut Totals,
 ) -> Result<u64, StoreError> {
-    let (event, chain) = (&stored.event, &stored.chain);
+    let chain = &stored.chain;
     let envelope = envelope_text(chain, &stored.hash, event);
     let mut insert = connection.prepare_cached(
         "INSERT OR IGNORE INTO events (time, proxy, worker, epoch, seq, source, event_type, trace_id, server, namespace,
@@ -247,7 +250,7 @@ fn insert_event(
         chain.worker,
         signed(chain.epoch),
         signed(event.seq),
-        source(event),
+        source(event).as_ref(),
         event_type(event),
         event.trace_id,
         event.server,

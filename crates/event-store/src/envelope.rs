@@ -1,6 +1,9 @@
 //! Events as JSON envelopes: `timestamp, trace_id, source, event_type, payload`.
 
-use sallyport_audit_proto::v1::{AuditEvent, Phase};
+use std::borrow::Cow;
+
+use sallyport_audit_proto::v1::Phase;
+use sallyport_audit_proto::view::EventView;
 use sallyport_audit_proto::{event_id, hex};
 use serde_json::{Value, json};
 
@@ -10,25 +13,25 @@ use crate::model::{ChainName, Finding};
 pub(crate) const REQUEST: &str = "mcp.request";
 
 /// Type of an event: `mcp.request`, or what another program called its own.
-pub fn event_type(event: &AuditEvent) -> &str {
-    if event.source.is_empty() { REQUEST } else { &event.event_type }
+pub fn event_type<'e>(event: &EventView<'e>) -> &'e str {
+    if event.source.is_empty() { REQUEST } else { event.event_type }
 }
 
 /// Source of a server's events, or the other program that sent it.
-pub fn source(event: &AuditEvent) -> String {
+pub fn source<'e>(event: &EventView<'e>) -> Cow<'e, str> {
     if !event.source.is_empty() {
-        event.source.clone()
+        event.source.into()
     } else if event.server.is_empty() {
         "gateway".into()
     } else {
-        format!("{}-gateway", event.server)
+        format!("{}-gateway", event.server).into()
     }
 }
 
 /// `allow` or `deny`; an outcome told after its verdict has none of its own.
-pub fn decision(event: &AuditEvent) -> Option<&'static str> {
+pub fn decision(event: &EventView<'_>) -> Option<&'static str> {
     if !event.source.is_empty() {
-        let payload: Option<Value> = serde_json::from_slice(&event.payload).ok();
+        let payload: Option<Value> = serde_json::from_slice(event.payload).ok();
         let told = payload.as_ref()?.get("decision")?.as_str()?;
         return ["allow", "deny"].into_iter().find(|known| *known == told);
     }
@@ -41,7 +44,7 @@ pub fn decision(event: &AuditEvent) -> Option<&'static str> {
 }
 
 /// What of a request the event tells: `decision`, `outcome`, or `complete` for both.
-pub fn phase(event: &AuditEvent) -> &'static str {
+pub fn phase(event: &EventView<'_>) -> &'static str {
     match event.phase() {
         Phase::Complete | Phase::Unspecified => "complete",
         Phase::Decision => "decision",
@@ -60,23 +63,23 @@ fn json_or_text(bytes: &[u8]) -> Value {
 }
 
 /// The envelope of an event. Empty fields are left out.
-pub fn envelope(chain: &ChainName, hash: &[u8], event: &AuditEvent) -> Value {
+pub fn envelope(chain: &ChainName, hash: &[u8], event: &EventView<'_>) -> Value {
     // Nothing in it can fail to be JSON.
     serde_json::to_value(members(chain, hash, event)).unwrap_or_default()
 }
 
 /// The same as text, without the value in between: names stand in their order, as they do in a value's text.
-pub fn envelope_text(chain: &ChainName, hash: &[u8], event: &AuditEvent) -> String {
+pub fn envelope_text(chain: &ChainName, hash: &[u8], event: &EventView<'_>) -> String {
     serde_json::to_string(&members(chain, hash, event)).unwrap_or_default()
 }
 
-fn members<'e>(chain: &'e ChainName, hash: &[u8], event: &'e AuditEvent) -> Object<'e> {
+fn members<'e>(chain: &'e ChainName, hash: &[u8], event: &EventView<'e>) -> Object<'e> {
     let mut place = Object::with_room(6);
     place.put("proxy", Cell::Text(&chain.proxy));
     place.put("worker", Cell::Number(chain.worker.into()));
     place.put("epoch", Cell::Made(chain.epoch.to_string()));
     place.put("seq", Cell::Number(event.seq));
-    place.put("prev_hash", Cell::Made(hex::text(&event.prev_hash)));
+    place.put("prev_hash", Cell::Made(hex::text(event.prev_hash)));
     place.put("hash", Cell::Made(hex::text(hash)));
     let place = Cell::Object(place.in_order());
     let payload = if event.source.is_empty() {
@@ -84,7 +87,7 @@ fn members<'e>(chain: &'e ChainName, hash: &[u8], event: &'e AuditEvent) -> Obje
         payload.put("chain", place);
         Cell::Object(payload.in_order())
     } else {
-        let mut payload: Value = serde_json::from_slice(&event.payload).unwrap_or_default();
+        let mut payload: Value = serde_json::from_slice(event.payload).unwrap_or_default();
         if let Some(payload) = payload.as_object_mut() {
             payload.insert("chain".into(), serde_json::to_value(place).unwrap_or_default());
         }
@@ -92,10 +95,10 @@ fn members<'e>(chain: &'e ChainName, hash: &[u8], event: &'e AuditEvent) -> Obje
     };
     let mut envelope = Object::with_room(5);
     envelope.put("timestamp", Cell::Made(timestamp(event.time_unix_nanos)));
-    envelope.put("source", Cell::Made(source(event)));
+    envelope.put("source", Cell::Made(source(event).into_owned()));
     envelope.put("event_type", Cell::Text(event_type(event)));
     envelope.put("payload", payload);
-    envelope.put_text("trace_id", &event.trace_id);
+    envelope.put_text("trace_id", event.trace_id);
     envelope.in_order()
 }
 
@@ -153,66 +156,66 @@ pub fn finding_envelope(finding: &Finding) -> Value {
 }
 
 /// What events are searched by, by the name of its column, as an event has it; `source` is what [`source`] says.
-pub(crate) fn columns<'a>(event: &'a AuditEvent, source: &'a str) -> [(&'static str, &'a str); 14] {
+pub(crate) fn columns<'e>(event: &EventView<'e>, source: &'e str) -> [(&'static str, &'e str); 14] {
     [
         ("source", source),
         ("event_type", event_type(event)),
-        ("trace_id", &event.trace_id),
-        ("server", &event.server),
-        ("namespace", &event.namespace),
-        ("team_id", &event.team_id),
-        ("cluster", &event.cluster),
-        ("human_id", &event.human_id),
-        ("agent_id", &event.agent_id),
-        ("session_id", &event.session_id),
+        ("trace_id", event.trace_id),
+        ("server", event.server),
+        ("namespace", event.namespace),
+        ("team_id", event.team_id),
+        ("cluster", event.cluster),
+        ("human_id", event.human_id),
+        ("agent_id", event.agent_id),
+        ("session_id", event.session_id),
         ("decision", decision(event).unwrap_or_default()),
-        ("reason", &event.reason),
-        ("tool_name", &event.tool_name),
-        ("rpc_method", &event.rpc_method),
+        ("reason", event.reason),
+        ("tool_name", event.tool_name),
+        ("rpc_method", event.rpc_method),
     ]
 }
 
 /// The payload of a proxy's event.
-fn request(event: &AuditEvent) -> Object<'_> {
+fn request<'e>(event: &EventView<'e>) -> Object<'e> {
     let mut payload = Object::with_room(48);
-    if let Ok(id) = <[u8; 16]>::try_from(event.event_id.as_slice()) {
+    if let Ok(id) = <[u8; 16]>::try_from(event.event_id) {
         payload.put("event_id", Cell::Made(event_id::text(&id)));
     }
     let texts = [
         ("phase", phase(event)),
-        ("method", &event.http_method),
-        ("path", &event.path),
-        ("server", &event.server),
-        ("namespace", &event.namespace),
-        ("team_id", &event.team_id),
-        ("cluster", &event.cluster),
-        ("rollout_track", &event.rollout_track),
-        ("human_id", &event.human_id),
-        ("agent_id", &event.agent_id),
-        ("subject_team_id", &event.subject_team_id),
-        ("session_id", &event.session_id),
+        ("method", event.http_method),
+        ("path", event.path),
+        ("server", event.server),
+        ("namespace", event.namespace),
+        ("team_id", event.team_id),
+        ("cluster", event.cluster),
+        ("rollout_track", event.rollout_track),
+        ("human_id", event.human_id),
+        ("agent_id", event.agent_id),
+        ("subject_team_id", event.subject_team_id),
+        ("session_id", event.session_id),
         ("decision", decision(event).unwrap_or_default()),
-        ("reason", &event.reason),
-        ("would_deny", &event.would_deny),
-        ("policy_version", &event.policy_version),
-        ("rpc_method", &event.rpc_method),
-        ("rpc_id", &event.rpc_id),
-        ("tool_name", &event.tool_name),
-        ("target", &event.target),
-        ("era", &event.era),
-        ("protocol_version", &event.protocol_version),
-        ("mcp_session_id", &event.mcp_session_id),
-        ("required_trust", &event.required_trust),
-        ("admin_trust", &event.admin_trust),
-        ("consented_trust", &event.consented_trust),
-        ("effective_trust", &event.effective_trust),
-        ("required_side_effect", &event.required_side_effect),
-        ("risk_level", &event.risk_level),
+        ("reason", event.reason),
+        ("would_deny", event.would_deny),
+        ("policy_version", event.policy_version),
+        ("rpc_method", event.rpc_method),
+        ("rpc_id", event.rpc_id),
+        ("tool_name", event.tool_name),
+        ("target", event.target),
+        ("era", event.era),
+        ("protocol_version", event.protocol_version),
+        ("mcp_session_id", event.mcp_session_id),
+        ("required_trust", event.required_trust),
+        ("admin_trust", event.admin_trust),
+        ("consented_trust", event.consented_trust),
+        ("effective_trust", event.effective_trust),
+        ("required_side_effect", event.required_side_effect),
+        ("risk_level", event.risk_level),
     ];
     texts.into_iter().for_each(|(name, text)| payload.put_text(name, text));
     for (field, namespace_field, reference) in [
-        ("matched_grant", "matched_grant_namespace", &event.matched_grant),
-        ("matched_session", "matched_session_namespace", &event.matched_session),
+        ("matched_grant", "matched_grant_namespace", event.matched_grant),
+        ("matched_session", "matched_session_namespace", event.matched_session),
     ] {
         if let Some((namespace, name)) = reference.split_once('/') {
             payload.put(field, Cell::Text(name));
@@ -220,10 +223,10 @@ fn request(event: &AuditEvent) -> Object<'_> {
         }
     }
     if !event.arguments_digest.is_empty() {
-        payload.put("arguments_digest", Cell::Made(hex::text(&event.arguments_digest)));
+        payload.put("arguments_digest", Cell::Made(hex::text(event.arguments_digest)));
     }
     if !event.arguments.is_empty() {
-        payload.put("arguments", Cell::Json(json_or_text(&event.arguments)));
+        payload.put("arguments", Cell::Json(json_or_text(event.arguments)));
     }
     put_outcome(&mut payload, event);
     if event.decision_seq > 0 {
@@ -233,7 +236,7 @@ fn request(event: &AuditEvent) -> Object<'_> {
     payload
 }
 
-fn put_outcome(payload: &mut Object<'_>, event: &AuditEvent) {
+fn put_outcome(payload: &mut Object<'_>, event: &EventView<'_>) {
     if event.phase() != Phase::Decision {
         payload.put("status", Cell::Number(event.status.into()));
         payload.put("latency_ms", Cell::Number(event.latency_micros / 1000));
@@ -247,6 +250,8 @@ fn put_outcome(payload: &mut Object<'_>, event: &AuditEvent) {
 
 #[cfg(test)]
 mod tests {
+    use sallyport_audit_proto::v1::AuditEvent;
+
     use super::*;
 
     #[test]
@@ -276,8 +281,9 @@ mod tests {
         };
         let list = AuditEvent { payload: b"[1]".to_vec(), ..foreign.clone() };
         for event in [AuditEvent::default(), full, foreign, list] {
-            let value = envelope(&chain, &[0x0f; 32], &event);
-            assert_eq!(envelope_text(&chain, &[0x0f; 32], &event), value.to_string());
+            let view = EventView::from(&event);
+            let value = envelope(&chain, &[0x0f; 32], &view);
+            assert_eq!(envelope_text(&chain, &[0x0f; 32], &view), value.to_string());
         }
     }
 }

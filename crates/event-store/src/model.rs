@@ -1,6 +1,6 @@
 //! What is stored.
 
-use sallyport_audit_proto::v1::AuditEvent;
+use sallyport_audit_proto::view::{EventView, ViewError};
 
 /// Name of a chain: one worker of one run of one proxy.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,7 +33,7 @@ pub struct ChainHead {
 }
 
 /// An event as it arrived.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredEvent {
     /// Its chain.
     pub chain: ChainName,
@@ -41,8 +41,26 @@ pub struct StoredEvent {
     pub bytes: Vec<u8>,
     /// Their hash.
     pub hash: [u8; 32],
-    /// The bytes decoded.
-    pub event: AuditEvent,
+    /// Its place in the chain.
+    pub seq: u64,
+    /// Of its verdict, nanoseconds since 1970.
+    pub nanos: u64,
+}
+
+impl StoredEvent {
+    /// An event by its bytes, which have this hash.
+    ///
+    /// # Errors
+    /// They are no [`AuditEvent`](sallyport_audit_proto::v1::AuditEvent).
+    pub fn read(chain: ChainName, bytes: Vec<u8>, hash: [u8; 32]) -> Result<Self, ViewError> {
+        let EventView { seq, time_unix_nanos: nanos, .. } = EventView::read(&bytes)?;
+        Ok(Self { chain, bytes, hash, seq, nanos })
+    }
+
+    /// What its bytes say; nothing, where they are none that [`StoredEvent::read`] takes.
+    pub fn view(&self) -> EventView<'_> {
+        EventView::read(&self.bytes).unwrap_or_default()
+    }
 }
 
 /// Something wrong with a chain; stored as an event of its own.

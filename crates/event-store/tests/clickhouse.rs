@@ -27,14 +27,17 @@ async fn start() -> Option<(ClickHouseServer, ClickHouse)> {
 }
 
 fn events(seqs: impl IntoIterator<Item = u64>) -> Vec<StoredEvent> {
-    let nanos = u64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap();
+    events_of(seqs, 0)
+}
+
+/// Events that are so many days old.
+fn events_of(seqs: impl IntoIterator<Item = u64>, days: u64) -> Vec<StoredEvent> {
+    let nanos =
+        u64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap() - days * 86_400 * 1_000_000_000;
     let chain = ChainName { proxy: "p".into(), worker: 0, epoch: 1 };
     let event = |seq| AuditEvent { seq, time_unix_nanos: nanos, allowed: true, ..AuditEvent::default() };
-    let stored = |seq| {
-        let event = event(seq);
-        let bytes = prost::Message::encode_to_vec(&event);
-        StoredEvent { chain: chain.clone(), bytes, hash: [1; 32], event }
-    };
+    let stored =
+        |seq| StoredEvent::read(chain.clone(), prost::Message::encode_to_vec(&event(seq)), [1; 32]).unwrap();
     seqs.into_iter().map(stored).collect()
 }
 
@@ -126,11 +129,7 @@ async fn a_clickhouse_that_is_away_is_an_error_and_then_none() {
 #[tokio::test]
 async fn events_go_at_their_age_are_counted_and_leave_their_usage() {
     let Some((server, store)) = start().await else { return };
-    let mut old = events(1..=2);
-    for event in &mut old {
-        event.event.time_unix_nanos -= 100 * 86_400 * 1_000_000_000;
-    }
-    store.append([old, events(3..=5)].concat(), vec![]).await.unwrap();
+    store.append([events_of(1..=2, 100), events(3..=5)].concat(), vec![]).await.unwrap();
     let raw = clickhouse::Client::default().with_url(server.url()).with_user("writer").with_password("w");
     raw.query("OPTIMIZE TABLE mcp.events FINAL").execute().await.unwrap();
     assert_eq!(stored(&store).await, [3, 4, 5]);

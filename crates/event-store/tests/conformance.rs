@@ -92,7 +92,7 @@ fn event(worker: u32, seq: u64, seconds: u64, with: impl FnOnce(&mut AuditEvent)
     with(&mut event);
     let bytes = prost::Message::encode_to_vec(&event);
     let hash = sallyport_audit_proto::chain::hash(&bytes);
-    StoredEvent { chain: chain(worker), bytes, hash, event }
+    StoredEvent::read(chain(worker), bytes, hash).unwrap()
 }
 
 fn finding(event_type: &'static str, from: u64, to: u64) -> Finding {
@@ -301,7 +301,7 @@ async fn envelopes_say_all_that_the_event_did(store: &dyn Store) {
     });
     let wanted: Vec<Value> = [&outcome, &full]
         .iter()
-        .map(|stored| sallyport_event_store::envelope(&stored.chain, &stored.hash, &stored.event))
+        .map(|stored| sallyport_event_store::envelope(&stored.chain, &stored.hash, &stored.view()))
         .collect();
     store.append(vec![full, outcome], vec![]).await.unwrap();
     assert_eq!(all(store, Filter::default()).await, wanted);
@@ -402,7 +402,7 @@ async fn heads_are_where_chains_stand(store: &dyn Store) {
     let wanted = [(2, 3), (3, 1)].map(|(place, count): (usize, u64)| {
         let (stored, nanos) = (&events[place], heads[place - 2].nanos);
         let name = stored.chain.clone();
-        ChainHead { name, seq: stored.event.seq, hash: stored.hash, count, floor: 0, removed: 0, nanos }
+        ChainHead { name, seq: stored.seq, hash: stored.hash, count, floor: 0, removed: 0, nanos }
     });
     assert_eq!(heads, wanted);
 }
@@ -417,12 +417,12 @@ async fn events_are_scanned_chain_by_chain_and_page_by_page(store: &dyn Store) {
     for batch in events.chunks(4) {
         store.append(batch.to_vec(), vec![finding("audit.gap", 4, 4)]).await.unwrap();
     }
-    events.sort_by_key(|stored| (stored.chain.worker, stored.event.seq));
+    events.sort_by_key(|stored| (stored.chain.worker, stored.seq));
     let wanted: Vec<ChainedEvent> = events
         .iter()
         .map(|stored| ChainedEvent {
             chain: stored.chain.clone(),
-            seq: stored.event.seq,
+            seq: stored.seq,
             hash: stored.hash,
             bytes: stored.bytes.clone(),
             differs: None,

@@ -26,17 +26,17 @@ pub fn stored_checkpoint(signed: &[u8]) -> Option<StoredCheckpoint> {
 }
 
 /// The record of a checkpoint for the topic of checkpoints: key is its number, value the signed bytes.
-pub fn encode_checkpoint(checkpoint: &StoredCheckpoint) -> Record {
+pub fn encode_checkpoint(checkpoint: &StoredCheckpoint) -> Record<'static> {
     let key = checkpoint.sequence.to_string();
     let headers = vec![
         ("ce_specversion", "1.0".into()),
-        ("ce_id", key.clone()),
+        ("ce_id", key.clone().into()),
         ("ce_type", "audit.checkpoint".into()),
         ("ce_source", "/sallyport/ingest".into()),
-        ("ce_time", timestamp(checkpoint.nanos)),
+        ("ce_time", timestamp(checkpoint.nanos).into()),
         ("content-type", "application/protobuf".into()),
     ];
-    Record { headers, key, value: checkpoint.bytes.clone() }
+    Record { headers, key: key.into(), value: checkpoint.bytes.clone() }
 }
 
 #[cfg(test)]
@@ -58,7 +58,7 @@ mod tests {
         assert_eq!((stored.sequence, stored.nanos, stored.first), (1, 7, 1));
         assert_eq!(stored.retired, [ChainName { proxy: "edge".into(), worker: 1, epoch: 2 }]);
         let record = encode_checkpoint(&stored);
-        assert_eq!((record.key.as_str(), &record.value), ("1", &sealed.bytes));
+        assert_eq!((record.key.as_ref(), &record.value), ("1", &sealed.bytes));
         assert_eq!(stored_checkpoint(&record.value), Some(stored));
         assert_eq!(stored_checkpoint(b""), None);
         assert_eq!(stored_checkpoint(b"something"), None);

@@ -3,13 +3,17 @@
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use prost::Message;
-use sallyport_audit_proto::v1::{AuditEvent, EventRecord};
+use sallyport_audit_proto::v1::FoundProblem;
+use sallyport_audit_proto::view::RecordView;
 use sallyport_audit_proto::{chain, hex};
 use sallyport_event_store::{ChainName, Finding, StoredEvent};
 use serde_json::Value;
 
 use crate::encode::BYTES;
 use crate::record::{Entry, Format};
+
+/// How an `EventRecord` begins, and no JSON does that anybody writes: its first field, a text.
+const PROXY: u8 = 0x0a;
 
 /// Why a record holds nothing that can be kept as an event.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,13 +44,22 @@ pub enum DecodeError {
     Finding(String),
 }
 
-/// Reads a record by its `content-type` header and its value. The event's hash is checked; its place in the chain is not.
+/// Reads a record by its value and its `content-type` header, which is asked for where the value does not begin as ours do and
+/// reads as one: headers cost as much as all the rest. The event's hash is checked; its place in the chain is not.
 ///
 /// # Errors
 /// It holds no event: trying again does not help.
-pub fn decode(content_type: Option<&[u8]>, value: &[u8]) -> Result<Entry, DecodeError> {
+pub fn decode<'h>(
+    content_type: impl FnOnce() -> Option<&'h [u8]>,
+    value: &[u8],
+) -> Result<Entry, DecodeError> {
+    if value.first() == Some(&PROXY)
+        && let Ok(entry) = from_protobuf(value)
+    {
+        return Ok(entry);
+    }
     let content_type =
-        content_type.and_then(|text| std::str::from_utf8(text).ok()).ok_or(DecodeError::NoContentType)?;
+        content_type().and_then(|text| std::str::from_utf8(text).ok()).ok_or(DecodeError::NoContentType)?;
     // Parameters, such as a character set, change nothing.
     let media = content_type.split(';').next().unwrap_or_default().trim();
     if media.eq_ignore_ascii_case(Format::Protobuf.content_type()) {
@@ -59,14 +72,14 @@ pub fn decode(content_type: Option<&[u8]>, value: &[u8]) -> Result<Entry, Decode
 }
 
 fn from_protobuf(value: &[u8]) -> Result<Entry, DecodeError> {
-    let record = EventRecord::decode(value).map_err(|error| DecodeError::Protobuf(error.to_string()))?;
-    let chain = ChainName { proxy: record.proxy, worker: record.worker, epoch: record.epoch };
-    match record.finding {
-        Some(found) => {
-            finding(chain, &found.event_type, (found.from_seq, found.to_seq), found.found_unix_nanos)
-        }
-        None => event(chain, record.event, &record.hash),
+    let record = RecordView::read(value).map_err(|error| DecodeError::Protobuf(error.to_string()))?;
+    let chain = ChainName { proxy: record.proxy.into(), worker: record.worker, epoch: record.epoch.0 };
+    if record.finding.is_empty() {
+        return event(chain, record.event.to_vec(), record.hash);
     }
+    let found =
+        FoundProblem::decode(record.finding).map_err(|error| DecodeError::Protobuf(error.to_string()))?;
+    finding(chain, &found.event_type, (found.from_seq, found.to_seq), found.found_unix_nanos)
 }
 
 fn from_json(value: &[u8]) -> Result<Entry, DecodeError> {
@@ -107,12 +120,11 @@ fn event(chain: ChainName, bytes: Vec<u8>, hash: &[u8]) -> Result<Entry, DecodeE
     if is != hash {
         return Err(DecodeError::Hash);
     }
-    let event =
-        AuditEvent::decode(bytes.as_slice()).map_err(|error| DecodeError::Event(error.to_string()))?;
+    let event = StoredEvent::read(chain, bytes, is).map_err(|error| DecodeError::Event(error.to_string()))?;
     if event.seq == 0 {
         return Err(DecodeError::Event("seq is 0".into()));
     }
-    Ok(Entry::Event(Box::new(StoredEvent { chain, bytes, hash: is, event })))
+    Ok(Entry::Event(event))
 }
 
 fn finding(chain: ChainName, kind: &str, span: (u64, u64), nanos: u64) -> Result<Entry, DecodeError> {
@@ -124,20 +136,22 @@ fn finding(chain: ChainName, kind: &str, span: (u64, u64), nanos: u64) -> Result
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use sallyport_audit_proto::v1::AuditEvent;
     use sallyport_event_store::envelope;
 
     use super::*;
-    use crate::encode::{encode, encode_finding};
+    use crate::encode::Encoder;
     use crate::record::Record;
 
     const FORMATS: [Format; 2] = [Format::Protobuf, Format::Json];
 
-    fn header(record: &Record, name: &str) -> Option<String> {
-        record.headers.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone())
+    fn header(record: &Record<'_>, name: &str) -> Option<String> {
+        record.headers.iter().find(|(known, _)| *known == name).map(|(_, value)| value.to_string())
     }
 
-    fn read(record: &Record) -> Result<Entry, DecodeError> {
-        decode(header(record, "content-type").as_deref().map(str::as_bytes), &record.value)
+    fn read(record: &Record<'_>) -> Result<Entry, DecodeError> {
+        let content_type = header(record, "content-type");
+        decode(|| content_type.as_deref().map(str::as_bytes), &record.value)
     }
 
     fn mk_chain(proxy: &str) -> ChainName {
@@ -149,8 +163,8 @@ mod tests {
         let mut bytes = event.encode_to_vec();
         bytes.extend([0xfa, 0x3f, u8::try_from(unknown.len()).unwrap()]);
         bytes.extend(unknown);
-        let event = AuditEvent::decode(bytes.as_slice()).unwrap();
-        StoredEvent { chain, hash: chain::hash(&bytes), bytes, event }
+        let hash = chain::hash(&bytes);
+        StoredEvent::read(chain, bytes, hash).unwrap()
     }
 
     fn mk_event() -> AuditEvent {
@@ -177,15 +191,15 @@ mod tests {
             let event = AuditEvent { seq, path, latency_micros, source, payload, ..AuditEvent::default() };
             let stored = mk_stored(mk_chain(&proxy), &event, &unknown);
             for format in FORMATS {
-                let back = read(&encode(&stored, format));
-                prop_assert_eq!(back, Ok(Entry::Event(Box::new(stored.clone()))));
+                let back = read(&Encoder::of(&stored.chain, format).event(&stored));
+                prop_assert_eq!(back, Ok(Entry::Event(stored.clone())));
             }
         }
 
         #[test]
         fn nothing_that_comes_breaks_the_reader(value: Vec<u8>) {
             for format in FORMATS {
-                let _ = decode(Some(format.content_type().as_bytes()), &value);
+                let _ = decode(|| Some(format.content_type().as_bytes()), &value);
             }
         }
     }
@@ -195,7 +209,8 @@ mod tests {
         for event_type in Finding::TYPES {
             let finding = Finding { chain: mk_chain("a/b"), event_type, from: 3, to: u64::MAX, nanos: 17 };
             for format in FORMATS {
-                let record = encode_finding(&finding, format);
+                let encoder = Encoder::of(&finding.chain, format);
+                let record = encoder.finding(&finding);
                 assert_eq!(read(&record), Ok(Entry::Finding(finding.clone())));
                 let id = format!("{event_type}/a/b/3/{}/3-{}", u64::MAX, u64::MAX);
                 assert_eq!(header(&record, "ce_id"), Some(id));
@@ -206,7 +221,8 @@ mod tests {
     #[test]
     fn attributes_are_those_of_cloudevents() {
         let stored = mk_stored(mk_chain("prod/gate way"), &mk_event(), &[]);
-        let record = encode(&stored, Format::Json);
+        let encoder = Encoder::of(&stored.chain, Format::Json);
+        let record = encoder.event(&stored);
         assert_eq!(record.key, format!("prod/gate way/3/{}", u64::MAX));
         let expected = [
             ("ce_specversion", "1.0"),
@@ -226,10 +242,11 @@ mod tests {
     #[test]
     fn the_json_value_is_the_envelope_and_the_bytes() {
         let stored = mk_stored(mk_chain("p"), &mk_event(), &[]);
-        let mut value: Value = serde_json::from_slice(&encode(&stored, Format::Json).value).unwrap();
+        let mut value: Value =
+            serde_json::from_slice(&Encoder::of(&stored.chain, Format::Json).event(&stored).value).unwrap();
         let bytes = value["payload"]["chain"].as_object_mut().unwrap().remove(BYTES);
         assert_eq!(bytes, Some(BASE64_STANDARD.encode(&stored.bytes).into()));
-        assert_eq!(value, envelope(&stored.chain, &stored.hash, &stored.event));
+        assert_eq!(value, envelope(&stored.chain, &stored.hash, &stored.view()));
     }
 
     #[test]
@@ -237,22 +254,33 @@ mod tests {
         let mut stored = mk_stored(mk_chain("p"), &mk_event(), &[]);
         stored.hash[0] ^= 1;
         for format in FORMATS {
-            assert_eq!(read(&encode(&stored, format)), Err(DecodeError::Hash));
+            assert_eq!(read(&Encoder::of(&stored.chain, format).event(&stored)), Err(DecodeError::Hash));
         }
     }
 
     #[test]
+    fn a_record_that_reads_as_ours_needs_no_header() {
+        let stored = mk_stored(mk_chain("p"), &mk_event(), &[]);
+        let protobuf = Encoder::of(&stored.chain, Format::Protobuf).event(&stored).value;
+        assert_eq!(decode(|| None, &protobuf), Ok(Entry::Event(stored.clone())));
+        let json = Encoder::of(&stored.chain, Format::Json).event(&stored).value;
+        assert_eq!(decode(|| None, &json), Err(DecodeError::NoContentType));
+        let spaced = [b"\n", json.as_slice()].concat();
+        assert_eq!(decode(|| Some(b"application/json"), &spaced), Ok(Entry::Event(stored)));
+    }
+
+    #[test]
     fn what_is_no_record_of_ours_is_told_why() {
-        let json = |text: &str| decode(Some(b"application/json; charset=utf-8"), text.as_bytes());
-        assert_eq!(decode(None, b""), Err(DecodeError::NoContentType));
-        assert_eq!(decode(Some(b"text/plain"), b""), Err(DecodeError::ContentType("text/plain".into())));
+        let json = |text: &str| decode(|| Some(b"application/json; charset=utf-8"), text.as_bytes());
+        assert_eq!(decode(|| None, b""), Err(DecodeError::NoContentType));
+        assert_eq!(decode(|| Some(b"text/plain"), b""), Err(DecodeError::ContentType("text/plain".into())));
         assert!(matches!(json("{"), Err(DecodeError::Json(_))));
         assert_eq!(json("{}"), Err(DecodeError::Missing("payload.chain")));
         assert_eq!(
             json(r#"{"payload":{"chain":{"proxy":"p","worker":1}}}"#),
             Err(DecodeError::Missing("epoch"))
         );
-        assert!(matches!(decode(Some(b"application/protobuf"), b"\xff"), Err(DecodeError::Protobuf(_))));
-        assert_eq!(decode(Some(b"application/protobuf"), b""), Err(DecodeError::Hash));
+        assert!(matches!(decode(|| Some(b"application/protobuf"), b"\xff"), Err(DecodeError::Protobuf(_))));
+        assert_eq!(decode(|| Some(b"application/protobuf"), b""), Err(DecodeError::Hash));
     }
 }

@@ -44,7 +44,7 @@ impl Failed {
     /// # Errors
     /// It is no record of an event.
     pub fn entry(&self) -> Result<Entry, DecodeError> {
-        decode(self.header("content-type"), self.message.payload().unwrap_or_default())
+        decode(|| self.header("content-type"), self.message.payload().unwrap_or_default())
     }
 
     fn header(&self, name: &str) -> Option<&[u8]> {

@@ -2,7 +2,7 @@
 //!
 //! Records follow the CloudEvents 1.0 Kafka binding in binary mode: attributes are headers, and the value is the event, as
 //! protobuf or as the original's JSON envelope. Either holds the exact bytes that the chain hashes, so nothing is lost on
-//! the way: [`encode`] and [`decode`] are inverse.
+//! the way: [`Encoder`] and [`decode`] are inverse.
 #![deny(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![forbid(unsafe_code)]
 
@@ -20,7 +20,7 @@ mod trouble;
 pub use admin::{NewTopics, TopicMaker, TopicsError};
 pub use checkpoint::{encode_checkpoint, stored_checkpoint};
 pub use decode::{DecodeError, decode};
-pub use encode::{encode, encode_finding};
+pub use encode::Encoder;
 pub use failure::{Class, classify};
 pub use flight::{Failed, Flight};
 pub use producer::{Fatal, Observed, PLACE, Producer, REASON, TOPIC, log};

@@ -1,12 +1,14 @@
 //! The producer.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders, OwnedMessage, Timestamp};
-use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, Statistics};
 use tokio::sync::watch;
@@ -23,6 +25,10 @@ pub const TOPIC: &str = "sallyport_topic";
 
 /// Header of a dead record that was read: topic, partition and offset.
 pub const PLACE: &str = "sallyport_place";
+
+/// How long the client's answers are waited for at once; an end is seen after it. The wait's last millisecond is spent
+/// asking again and again, so a shorter one would cost an idle process more.
+const POLL: Duration = Duration::from_secs(1);
 
 /// What the client tells about itself, once a second.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -122,10 +128,39 @@ pub struct Fatal {
     pub is_forbidden: bool,
 }
 
+/// A client, and the thread that takes the brokers' answers. The thread ends soon after it, and with it the client.
+struct Connected {
+    client: Arc<BaseProducer<Context>>,
+    is_over: Arc<AtomicBool>,
+}
+
+impl Connected {
+    fn open(config: &ClientConfig, context: Context) -> Result<Self, SettingsError> {
+        let failed = |error: KafkaError| SettingsError::Client(without_value(&error));
+        let client: Arc<BaseProducer<_>> = Arc::new(config.create_with_context(context).map_err(failed)?);
+        let is_over = Arc::new(AtomicBool::new(false));
+        let (polled, ends) = (Arc::clone(&client), Arc::clone(&is_over));
+        let poll = move || {
+            while !ends.load(Ordering::Relaxed) {
+                polled.poll(POLL);
+            }
+        };
+        let named = std::thread::Builder::new().name("kafka-answers".into());
+        named.spawn(poll).map_err(|error| SettingsError::Client(format!("no thread: {error}")))?;
+        Ok(Self { client, is_over })
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Sends records; a thread of its own takes the brokers' answers. Clones are the same producer, also after [`Producer::renew`].
 #[derive(Clone)]
 pub struct Producer {
-    inner: Arc<RwLock<ThreadedProducer<Context>>>,
+    inner: Arc<RwLock<Connected>>,
     config: ClientConfig,
     sender: Arc<watch::Sender<Observed>>,
     observed: watch::Receiver<Observed>,
@@ -146,7 +181,7 @@ impl Producer {
     pub fn open(config: &ClientConfig) -> Result<Self, SettingsError> {
         let (sender, observed) = watch::channel(Observed::default());
         let (sender, trouble) = (Arc::new(sender), Arc::new(Trouble::default()));
-        let inner = Arc::new(RwLock::new(client(config, &sender, &trouble)?));
+        let inner = Arc::new(RwLock::new(connect(config, &sender, &trouble)?));
         Ok(Self { inner, config: config.clone(), sender, observed, trouble })
     }
 
@@ -155,18 +190,16 @@ impl Producer {
     /// # Errors
     /// librdkafka does not take the settings any more.
     pub fn renew(&self) -> Result<(), SettingsError> {
-        let new = client(&self.config, &self.sender, &self.trouble)?;
-        let old = std::mem::replace(&mut *self.inner.write().unwrap_or_else(PoisonError::into_inner), new);
-        // It waits for its thread, which nobody here has to.
-        std::thread::spawn(move || drop(old));
+        let new = connect(&self.config, &self.sender, &self.trouble)?;
+        *self.inner.write().unwrap_or_else(PoisonError::into_inner) = new;
         Ok(())
     }
 
     /// Sends a record as part of a flight. It never waits: what librdkafka does not take has failed.
-    pub fn send(&self, topic: &str, record: &Record, flight: &Arc<Flight>) {
+    pub fn send(&self, topic: &str, record: &Record<'_>, flight: &Arc<Flight>) {
         let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
         for (key, value) in &record.headers {
-            headers = headers.insert(Header { key, value: Some(value.as_str()) });
+            headers = headers.insert(Header { key, value: Some(value.as_bytes()) });
         }
         self.put(topic, Some(record.key.as_bytes()), Some(&record.value), Some(headers), flight);
     }
@@ -212,7 +245,7 @@ impl Producer {
         record.payload = value;
         record.headers = headers;
         flight.depart();
-        let sent = self.inner.read().unwrap_or_else(PoisonError::into_inner).send(record);
+        let sent = self.inner.read().unwrap_or_else(PoisonError::into_inner).client.send(record);
         if let Err((error, record)) = sent {
             let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
             let message = OwnedMessage::new(
@@ -231,7 +264,7 @@ impl Producer {
     /// Why this producer can send nothing any more; none: it can. It is its trouble as well, where it is for want of a right.
     pub fn fatal(&self) -> Option<Fatal> {
         let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
-        let (code, reason) = inner.client().fatal_error()?;
+        let (code, reason) = inner.client.client().fatal_error()?;
         self.trouble.forbid(code, &reason);
         Some(Fatal { reason: format!("{code}: {reason}"), is_forbidden: is_forbidden(code) })
     }
@@ -247,15 +280,12 @@ impl Producer {
     }
 }
 
-fn client(
+fn connect(
     config: &ClientConfig,
     observed: &Arc<watch::Sender<Observed>>,
     trouble: &Arc<Trouble>,
-) -> Result<ThreadedProducer<Context>, SettingsError> {
-    let context = Context { observed: Arc::clone(observed), trouble: Arc::clone(trouble) };
-    config
-        .create_with_context(context)
-        .map_err(|error: KafkaError| SettingsError::Client(without_value(&error)))
+) -> Result<Connected, SettingsError> {
+    Connected::open(config, Context { observed: Arc::clone(observed), trouble: Arc::clone(trouble) })
 }
 
 /// The error without the value of a setting, which may be a secret.

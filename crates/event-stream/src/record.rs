@@ -1,5 +1,7 @@
 //! What travels.
 
+use std::borrow::Cow;
+
 use sallyport_event_store::{ChainName, Finding, StoredEvent};
 
 /// Form of a record's value.
@@ -60,20 +62,20 @@ impl Default for Topics {
 
 /// A record, ready to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record {
+pub struct Record<'a> {
     /// The chain, so that its events stay in order: see [`chain_key`].
-    pub key: String,
+    pub key: Cow<'a, str>,
     /// CloudEvents attributes.
-    pub headers: Vec<(&'static str, String)>,
+    pub headers: Vec<(&'static str, Cow<'a, str>)>,
     /// The event.
     pub value: Vec<u8>,
 }
 
 /// What a record holds.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
     /// An event, its bytes checked against its hash.
-    Event(Box<StoredEvent>),
+    Event(StoredEvent),
     /// Something wrong with a chain.
     Finding(Finding),
 }

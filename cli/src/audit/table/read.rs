@@ -10,9 +10,8 @@ use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use parquet::data_type::{ByteArray, DataType};
 use parquet::file::metadata::FileMetaData;
 use parquet::file::reader::{FileReader, SerializedFileReader};
-use prost::Message;
 use sallyport_audit_proof::{ChainId, Checkpoint, Covers};
-use sallyport_audit_proto::v1::AuditEvent;
+use sallyport_audit_proto::view::EventView;
 
 use super::{
     CHECKPOINT, CHECKPOINTS, COVERS, Column, EVENT, EVENTS, FORMAT, FORMAT_NAME, PLACE, Place, Values,
@@ -160,7 +159,7 @@ impl Rows {
                 let proxy = std::str::from_utf8(proxy).context("a proxy's name is no text")?.to_string();
                 let (worker, epoch) = (worker.unwrap_or(0), epoch.unwrap_or(0));
                 let differs = if self.described.iter().any(Option::is_some) {
-                    let said = AuditEvent::decode(bytes).ok();
+                    let said = EventView::read(bytes).ok();
                     difference(&mut self.described, described(said.as_ref()))
                 } else {
                     None

@@ -11,9 +11,8 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 use parquet::schema::types::ColumnPath;
-use prost::Message;
 use sallyport_audit_proof::{Checkpoint, Covers};
-use sallyport_audit_proto::v1::AuditEvent;
+use sallyport_audit_proto::view::EventView;
 use sallyport_event_store::ChainedEvent;
 
 use super::{
@@ -112,7 +111,7 @@ impl Sheet for Table {
 
     fn event(&mut self, event: ChainedEvent) -> anyhow::Result<()> {
         let ChainedEvent { chain, seq, hash, bytes, .. } = &event;
-        let said = AuditEvent::decode(bytes.as_slice()).ok();
+        let said = EventView::read(bytes).ok();
         let chain = Some((chain.proxy.as_str(), chain.worker, chain.epoch));
         self.row(&Place { kind: EVENT, chain, seq: *seq, hash, bytes }, described(said.as_ref()))
     }

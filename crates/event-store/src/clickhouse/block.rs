@@ -2,7 +2,7 @@
 //! last byte. Pure.
 
 use bytes::Bytes;
-use sallyport_audit_proto::v1::AuditEvent;
+use sallyport_audit_proto::view::EventView;
 
 use crate::envelope::{decision, event_type, phase, source};
 use crate::model::{ChainName, Finding, StoredEvent};
@@ -109,13 +109,13 @@ impl Block {
     /// Adds an event that arrived at `arrived`.
     pub(super) fn push_event(&mut self, stored: &StoredEvent, arrived: u64) {
         let place = self.chain(&stored.chain);
-        let (event, row) = (&stored.event, &mut Row(&mut self.data));
-        row.head(&stored.chain, arrived, event.time_unix_nanos, false);
-        row.u64s([event.seq, 0, 0]);
+        let row = &mut Row(&mut self.data);
+        row.head(&stored.chain, arrived, stored.nanos, false);
+        row.u64s([stored.seq, 0, 0]);
         row.0.extend_from_slice(&stored.hash);
-        row.event(event);
+        row.event(&stored.view());
         row.bytes(&stored.bytes);
-        self.rows.push((self.data.len(), Key::Event(place, event.seq)));
+        self.rows.push((self.data.len(), Key::Event(place, stored.seq)));
     }
 
     /// Adds a finding that arrived at `arrived`.
@@ -124,12 +124,8 @@ impl Block {
         row.head(&finding.chain, arrived, finding.nanos, true);
         row.u64s([finding.from, finding.to, finding.missing()]);
         row.0.extend_from_slice(&[0; 32]);
-        let as_event = AuditEvent {
-            source: "ingest".into(),
-            event_type: finding.event_type.into(),
-            ..AuditEvent::default()
-        };
-        row.event(&as_event);
+        let event_type = finding.event_type;
+        row.event(&EventView { source: "ingest", event_type, ..EventView::default() });
         row.bytes(b"");
         self.rows.push((self.data.len(), Key::Finding));
     }
@@ -150,29 +146,24 @@ impl Row<'_> {
     }
 
     /// The columns from `prev_hash` to `cut`.
-    fn event(&mut self, event: &AuditEvent) {
-        self.bytes(&event.prev_hash);
-        self.bytes(&event.event_id);
+    fn event(&mut self, event: &EventView<'_>) {
+        self.bytes(event.prev_hash);
+        self.bytes(event.event_id);
         self.bytes(source(event).as_bytes());
         self.bytes(event_type(event).as_bytes());
         self.bytes(if event.source.is_empty() { phase(event).as_bytes() } else { b"" });
         self.u64s([event.decision_seq, event.dropped_before]);
-        self.texts([&event.server, &event.namespace, &event.team_id, &event.cluster, &event.rollout_track]);
-        self.texts([&event.human_id, &event.agent_id, &event.subject_team_id, &event.session_id]);
-        self.texts([&event.http_method, &event.path, &event.rpc_method, &event.tool_name, &event.target]);
-        self.texts([&event.rpc_id, &event.era, &event.protocol_version]);
-        self.bytes(&event.arguments_digest);
-        self.texts([&event.trace_id, &event.mcp_session_id]);
+        self.texts([event.server, event.namespace, event.team_id, event.cluster, event.rollout_track]);
+        self.texts([event.human_id, event.agent_id, event.subject_team_id, event.session_id]);
+        self.texts([event.http_method, event.path, event.rpc_method, event.tool_name, event.target]);
+        self.texts([event.rpc_id, event.era, event.protocol_version]);
+        self.bytes(event.arguments_digest);
+        self.texts([event.trace_id, event.mcp_session_id]);
         self.bytes(decision(event).unwrap_or_default().as_bytes());
-        self.texts([&event.reason, &event.would_deny, &event.policy_version]);
-        self.texts([
-            &event.required_trust,
-            &event.admin_trust,
-            &event.consented_trust,
-            &event.effective_trust,
-        ]);
-        self.texts([&event.required_side_effect, &event.risk_level]);
-        self.texts([&event.matched_grant, &event.matched_session]);
+        self.texts([event.reason, event.would_deny, event.policy_version]);
+        self.texts([event.required_trust, event.admin_trust, event.consented_trust, event.effective_trust]);
+        self.texts([event.required_side_effect, event.risk_level]);
+        self.texts([event.matched_grant, event.matched_session]);
         self.0.extend_from_slice(&event.status.to_le_bytes());
         self.u64s([event.latency_micros, event.bytes_in, event.bytes_out]);
         self.bool(event.cut);
@@ -188,7 +179,7 @@ impl Row<'_> {
         self.0.push(u8::from(value));
     }
 
-    fn texts<const N: usize>(&mut self, texts: [&String; N]) {
+    fn texts<const N: usize>(&mut self, texts: [&str; N]) {
         for text in texts {
             self.bytes(text.as_bytes());
         }
@@ -212,6 +203,9 @@ pub(super) fn put_bytes(row: &mut Vec<u8>, bytes: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use prost::Message;
+    use sallyport_audit_proto::v1::AuditEvent;
+
     use super::*;
 
     fn block(seqs: &[u64]) -> Block {
@@ -219,7 +213,7 @@ mod tests {
         for seq in seqs {
             let chain = ChainName { proxy: format!("p{}", seq % 2), worker: 0, epoch: 1 };
             let event = AuditEvent { seq: *seq, path: "x".repeat(200), ..AuditEvent::default() };
-            let stored = StoredEvent { chain, bytes: vec![1; 300], hash: [2; 32], event };
+            let stored = StoredEvent::read(chain, event.encode_to_vec(), [2; 32]).unwrap();
             block.push_event(&stored, *seq);
         }
         block

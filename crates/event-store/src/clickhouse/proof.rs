@@ -4,8 +4,7 @@ use std::fmt::Write;
 
 use bytes::Bytes;
 use clickhouse::Row;
-use prost::Message;
-use sallyport_audit_proto::v1::AuditEvent;
+use sallyport_audit_proto::view::EventView;
 use serde::Deserialize;
 
 use super::ClickHouse;
@@ -110,7 +109,7 @@ impl EventRow {
 
     /// The first column that does not say what the event's bytes say.
     fn difference(&self) -> Option<&'static str> {
-        let Ok(event) = AuditEvent::decode(self.bytes.as_ref()) else {
+        let Ok(event) = EventView::read(&self.bytes) else {
             return Some("bytes");
         };
         if self.nanos != i64::try_from(event.time_unix_nanos).unwrap_or(i64::MAX) {

@@ -6,8 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use clickhouse::Row;
-use prost::Message;
-use sallyport_audit_proto::v1::AuditEvent;
+use sallyport_audit_proto::view::EventView;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -66,7 +65,7 @@ impl Found {
                 finding_envelope(&Finding { chain, event_type, from, to, nanos })
             });
         }
-        AuditEvent::decode(self.bytes).map_or(Value::Null, |event| envelope(&chain, &self.hash, &event))
+        EventView::read(&self.bytes).map_or(Value::Null, |event| envelope(&chain, &self.hash, &event))
     }
 }
 

@@ -85,7 +85,7 @@ impl ClickHouse {
         for chunk in events.chunk_by(|one, next| one.chain == next.chain) {
             let Some(first) = chunk.first() else { continue };
             let ranges = known.of(&first.chain);
-            for event in chunk.iter().filter(|event| ranges.insert(event.event.seq)) {
+            for event in chunk.iter().filter(|event| ranges.insert(event.seq)) {
                 block.push_event(event, arrived);
                 arrived += 1;
             }

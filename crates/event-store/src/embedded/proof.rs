@@ -1,8 +1,7 @@
 //! Checkpoints, and events in the order of their chains.
 
-use prost::Message;
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use sallyport_audit_proto::v1::AuditEvent;
+use sallyport_audit_proto::view::EventView;
 
 use super::{signed, unsigned};
 use crate::StoreError;
@@ -63,7 +62,7 @@ pub(super) fn scan(
     let derived = match depth {
         Depth::Chain => String::new(),
         Depth::Columns => {
-            let names = columns(&AuditEvent::default(), "").map(|(name, _)| name).join(", ");
+            let names = columns(&EventView::default(), "").map(|(name, _)| name).join(", ");
             format!(", time, envelope, {names}")
         }
     };
@@ -98,7 +97,7 @@ const ENVELOPE: usize = 7;
 
 /// The first column that does not say what the event's bytes say.
 fn difference(stored: &ChainedEvent, row: &Row<'_>) -> rusqlite::Result<Option<&'static str>> {
-    let Ok(event) = AuditEvent::decode(stored.bytes.as_slice()) else {
+    let Ok(event) = EventView::read(&stored.bytes) else {
         return Ok(Some("bytes"));
     };
     if row.get::<_, i64>(TIME)? != signed(event.time_unix_nanos) {

@@ -9,11 +9,17 @@ fn chain() -> ChainName {
     ChainName { proxy: "gateway".into(), worker: 1, epoch: 7 }
 }
 
+fn stored(chain: ChainName, event: &AuditEvent) -> StoredEvent {
+    let bytes = prost::Message::encode_to_vec(event);
+    let hash = sallyport_audit_proto::chain::hash(&bytes);
+    StoredEvent::read(chain, bytes, hash).expect("an event")
+}
+
 /// Event `seq` of the chain, of that many seconds after 1970.
 fn event(seq: u64, seconds: u64) -> StoredEvent {
-    let event =
-        AuditEvent { seq, time_unix_nanos: seconds * 1_000_000_000, allowed: true, ..AuditEvent::default() };
-    StoredEvent { chain: chain(), bytes: vec![0; 500], hash: [7; 32], event }
+    let path = "x".repeat(480);
+    let time_unix_nanos = seconds * 1_000_000_000;
+    stored(chain(), &AuditEvent { seq, time_unix_nanos, allowed: true, path, ..AuditEvent::default() })
 }
 
 fn open(limits: Limits) -> (tempfile::TempDir, Embedded) {
@@ -73,8 +79,7 @@ async fn another_programs_event_is_given_back_as_it_was_sent() {
         payload,
         ..AuditEvent::default()
     };
-    let stored = StoredEvent { chain: chain(), bytes: vec![1], hash: [7; 32], event: sent };
-    store.append(vec![stored], vec![]).await.expect("stored");
+    store.append(vec![stored(chain(), &sent)], vec![]).await.expect("stored");
     let filter =
         Filter { source: Some("billing".into()), decision: Some("deny".into()), ..Filter::default() };
     let page = store.events(filter, 10, None).await.expect("a page");
@@ -88,7 +93,6 @@ async fn another_programs_event_is_given_back_as_it_was_sent() {
 
 /// Event `seq` of a chain, as it would come.
 fn true_event(chain: &ChainName, seq: u64, server: &str) -> StoredEvent {
-    use prost::Message;
     let event = AuditEvent {
         seq,
         server: server.into(),
@@ -96,8 +100,7 @@ fn true_event(chain: &ChainName, seq: u64, server: &str) -> StoredEvent {
         allowed: true,
         ..AuditEvent::default()
     };
-    let bytes = event.encode_to_vec();
-    StoredEvent { chain: chain.clone(), hash: sallyport_audit_proto::chain::hash(&bytes), bytes, event }
+    stored(chain.clone(), &event)
 }
 
 #[tokio::test]
@@ -175,11 +178,8 @@ async fn a_retired_chain_is_forgotten_only_when_all_of_it_was_removed() {
     store.append_checkpoint(retire(1)).await.expect("stored");
     assert_eq!(store.heads().await.expect("heads").len(), 1);
     let other = ChainName { worker: 2, ..chain() };
-    let young = StoredEvent {
-        event: AuditEvent { seq: 1, time_unix_nanos: 2 * DAY * 1_000_000_000, ..AuditEvent::default() },
-        ..true_event(&other, 1, "a")
-    };
-    store.append(vec![young], vec![]).await.expect("stored");
+    let young = AuditEvent { seq: 1, time_unix_nanos: 2 * DAY * 1_000_000_000, ..AuditEvent::default() };
+    store.append(vec![stored(other.clone(), &young)], vec![]).await.expect("stored");
     store.append_checkpoint(retire(2)).await.expect("stored");
     let heads = store.heads().await.expect("heads");
     assert_eq!(heads.iter().map(|head| head.name.clone()).collect::<Vec<_>>(), [other]);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use rusqlite::{Connection, params, params_from_iter};
-use sallyport_audit_proto::v1::AuditEvent;
+use sallyport_audit_proto::view::EventView;
 
 use super::{signed, unsigned};
 use crate::StoreError;
@@ -28,9 +28,9 @@ type Key = (i64, String, String, String, String);
 pub(super) type Hours = BTreeMap<Key, [u64; 3]>;
 
 /// Counts an event.
-pub(super) fn note(hours: &mut Hours, event: &AuditEvent) {
+pub(super) fn note(hours: &mut Hours, event: &EventView<'_>) {
     let [namespace, server, team_id, tool_name] =
-        [&event.namespace, &event.server, &event.team_id, &event.tool_name].map(Clone::clone);
+        [event.namespace, event.server, event.team_id, event.tool_name].map(String::from);
     let key = (hour_of(event.time_unix_nanos), namespace, server, team_id, tool_name);
     let [events, allowed, denied] = hours.entry(key).or_default();
     *events += 1;
