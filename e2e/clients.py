@@ -12,8 +12,6 @@ from tests.audit_spool import Ingest
 EVENTS = 5000
 # More than a spool of a megabyte holds.
 MANY = 15_000
-# Those that wait where there is no room; the others end with the error.
-PATIENT = ("python", "go")
 EXAMPLES = ROOT / "ingest/examples"
 PYTHON = ROOT / ".cache/tools/python-audit/bin/python"
 
@@ -75,8 +73,8 @@ def main():
                 holds_all(ingest, language)
                 print(f"{language}: {EVENTS} events stored, once and in order", flush=True)
             assert ingest.metric("events_duplicate_total") == 0
-        for language in PATIENT:
-            pushed_back(stack, language, *started[language])
+        for language, (command, folder) in started.items():
+            pushed_back(stack, language, command, folder)
     finally:
         stack.stop()
     return 0

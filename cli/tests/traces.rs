@@ -63,7 +63,8 @@ impl Stand {
         tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
         let folder = tempfile::tempdir().expect("a folder");
         tls::make_self_signed(folder.path()).expect("a certificate");
-        let this = Self { folder, address: free_address(), admin: free_address(), collector, spans, process: None };
+        let this =
+            Self { folder, address: free_address(), admin: free_address(), collector, spans, process: None };
         std::fs::create_dir(this.path("config")).expect("writable");
         let server = "apiVersion: mcpruntime.org/v1alpha1\nkind: MCPServer\nmetadata: {name: s, namespace: ns}\nspec: {image: x, gateway: {enabled: true}}\n";
         for (name, text) in [

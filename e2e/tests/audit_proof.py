@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 
+from fixtures import outsider
 from harness import IDENTITY, MEDIA, SALLYPORT, Stack, test, until
 
 
@@ -113,10 +114,32 @@ def what_was_recorded_is_proven_from_the_api_the_store_and_an_export(stack):
     (stack.folder / "other.jsonl").write_text(export.read_text().replace('"decision":"allow"', '"decision":"deny"', 1))
     altered = verify(stack, "--file", stack.folder / "other.jsonl")
     assert altered["alterations"]["total"] == 1, altered
+    proven_by_an_outsider(stack, export, whole["events"])
     unreadable = audit(stack, "verify", "--public-key", export)
     assert unreadable.returncode == 2, unreadable
     status = audit(stack, "status").stdout
     assert "mcp-servers/payments" in status and "last checkpoint" in status, status
+
+
+def proven_by_an_outsider(stack, export, events):
+    """As docs/audit.md says, without our programs."""
+    key, lines = data(stack) / "checkpoint-key.pub.pem", export.read_text().splitlines()
+    assert outsider.verified(export, key) == events
+    changed = {**(last := json.loads(lines[-2])), "bytes": last["bytes"][:40] + ("A" if last["bytes"][40] != "A" else "B") + last["bytes"][41:]}
+    seals = [number for number, line in enumerate(lines) if '"type":"checkpoint"' in line]
+    broken = {
+        "less": [*lines[:-3], *lines[-2:]], "shorter": [*lines[:-2], lines[-1]], "changed": [*lines[:-2], json.dumps(changed), lines[-1]],
+        "unsealed": [*lines[:seals[0]], *lines[seals[0] + 1:]],
+    }
+    for name, kept in broken.items():
+        path = stack.folder / f"{name}.outsider.jsonl"
+        path.write_text("\n".join(kept))
+        try:
+            outsider.verified(path, key)
+        except (AssertionError, IndexError, UnicodeDecodeError) as error:
+            print(f"    {name}: {error}")
+        else:
+            raise AssertionError(f"an outsider does not see what is {name}")
 
 
 @test

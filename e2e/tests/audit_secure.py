@@ -113,6 +113,32 @@ def what_is_wrong_in_the_settings_is_told_by_ingest_and_processor_and_costs_no_e
 
 
 @test
+def each_stage_tells_how_many_events_wait_in_it(stack):
+    def waiting():
+        stages = stack.api("GET", "audit/integrity")[1]["ingest"]["stages"]
+        return tuple(stages[name]["events"] for name in ("ring", "spool", "kafka", "store"))
+
+    until(lambda: waiting() == (0, 0, 0, 0), 20, lambda: f"nothing waits, but {waiting()}")
+    processor = stack.run_json()["children"]["processor"]
+    os.kill(processor, signal.SIGSTOP)
+    try:
+        stack.send()
+        # What is delivered is noted a moment later.
+        _, _, kafka, store = until(lambda: (w := waiting())[:2] == (0, 0) and w[2] >= 30 and w, 20, lambda: f"30 events wait in Kafka, but {waiting()}")
+        assert kafka == store
+        stack.kafka.kill()
+        stack.send()
+        _, spool, kafka, store = until(lambda: (w := waiting())[1] >= 30 and w, 20, lambda: f"30 events wait in the spool, but {waiting()}")
+        assert kafka >= 30 and store == spool + kafka, (spool, kafka, store)
+        assert re.search(rf"{spool} \(\d+ bytes\) in the spool, .* {kafka} in Kafka, {store} acknowledged", stack.cli("audit", "status").stdout)
+    finally:
+        os.kill(processor, signal.SIGCONT)
+    stack.kafka.start()
+    until(lambda: waiting() == (0, 0, 0, 0), 40, lambda: f"nothing waits, but {waiting()}")
+    stack.balances()
+
+
+@test
 def a_certificate_for_another_name_is_not_trusted(stack):
     settings = stack.folder / "named.properties"
     settings.write_text(stack.kafka.client(USER))

@@ -6,8 +6,9 @@
 //! ```
 #![expect(clippy::print_stdout, reason = "prints what it did")]
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::ensure;
 use clap::Parser;
@@ -15,11 +16,15 @@ use prost::Message;
 use sallyport_audit_proto::v1::audit_ingest_client::AuditIngestClient;
 use sallyport_audit_proto::v1::{AuditEvent, EmitRequest, Phase};
 use sallyport_audit_proto::{chain, event_id};
-use tonic::Request;
+use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use tonic::{Code, Request, Status};
+use tonic_types::StatusExt;
 
 /// Requests that may wait for their answer.
-const WINDOW: u64 = 8;
+const WINDOW: usize = 8;
+/// How long is waited before trying again, where the status does not say.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Sends events to the audit ingest.
 #[derive(Debug, Parser)]
@@ -100,41 +105,112 @@ impl Chain {
     }
 }
 
+/// A client that is known, and its chain. `waiting` are requests that are not durable as far as is known: a stream that ends leaves
+/// them behind, the next one begins with them, and the ingest passes over what it has.
+struct Sender {
+    client: AuditIngestClient<Channel>,
+    token: MetadataValue<Ascii>,
+    chain: Chain,
+    events: u64,
+    batch: u64,
+    waiting: VecDeque<EmitRequest>,
+    durable: u64,
+}
+
+impl Sender {
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.metadata_mut().insert("authorization", self.token.clone());
+        request
+    }
+
+    fn next(&mut self) -> anyhow::Result<Option<EmitRequest>> {
+        let left = self.events - self.chain.head.seq;
+        if left == 0 {
+            return Ok(None);
+        }
+        let request = self.chain.batch(self.batch.min(left))?;
+        self.waiting.push_back(request.clone());
+        Ok(Some(request))
+    }
+
+    /// The first batch alone.
+    async fn emit(&mut self) -> anyhow::Result<()> {
+        let Some(first) = self.next()? else { return Ok(()) };
+        loop {
+            match self.client.emit(self.request(first.clone())).await {
+                Ok(answer) => {
+                    self.durable = answer.into_inner().durable_seq;
+                    self.waiting.clear();
+                    return Ok(());
+                }
+                Err(status) => wait(status).await?,
+            }
+        }
+    }
+
+    /// The rest in streams, until all is durable.
+    async fn emit_stream(&mut self) -> anyhow::Result<()> {
+        while self.durable < self.events {
+            if let Err(error) = self.stream().await {
+                wait(error.downcast()?).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One stream: at most a window of requests is unanswered, so neither side ever holds more.
+    async fn stream(&mut self) -> anyhow::Result<()> {
+        let (requests, sent) = tokio::sync::mpsc::channel(WINDOW);
+        for request in &self.waiting {
+            requests.send(request.clone()).await?;
+        }
+        let stream = self.request(tokio_stream::wrappers::ReceiverStream::new(sent));
+        let mut answers = self.client.emit_stream(stream).await?.into_inner();
+        let mut answered = 0;
+        loop {
+            while self.waiting.len() < WINDOW
+                && let Some(request) = self.next()?
+            {
+                // A stream that has ended takes none, and its status comes as the answer.
+                let _ = requests.send(request).await;
+            }
+            if self.waiting.is_empty() {
+                return Ok(());
+            }
+            let Some(answer) = answers.message().await? else { return Ok(()) };
+            for _ in answered..answer.requests {
+                self.waiting.pop_front();
+            }
+            (self.durable, answered) = (answer.durable_seq, answer.requests);
+        }
+    }
+}
+
+/// Waits for as long as the status says (RetryInfo) where there is no room, or nobody, now; any other is an error.
+async fn wait(status: Status) -> anyhow::Result<()> {
+    ensure!(matches!(status.code(), Code::ResourceExhausted | Code::Unavailable), status);
+    let told = status.get_details_retry_info().and_then(|info| info.retry_delay);
+    tokio::time::sleep(told.unwrap_or(PAUSE)).await;
+    Ok(())
+}
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let mut client = connect(&arguments).await?;
     let token = std::fs::read_to_string(&arguments.token_file)?;
-    let with_token = |request: &mut tonic::metadata::MetadataMap| -> anyhow::Result<()> {
-        request.insert("authorization", format!("Bearer {}", token.trim()).parse()?);
-        Ok(())
+    let mut sender = Sender {
+        client: connect(&arguments).await?,
+        token: format!("Bearer {}", token.trim()).parse()?,
+        chain: Chain::new(&arguments.name, 0)?,
+        events: arguments.events,
+        batch: arguments.batch,
+        waiting: VecDeque::new(),
+        durable: 0,
     };
-    let mut chain = Chain::new(&arguments.name, 0)?;
-    let first = arguments.batch.min(arguments.events);
-    let mut request = Request::new(chain.batch(first)?);
-    with_token(request.metadata_mut())?;
-    let durable = client.emit(request).await?.into_inner().durable_seq;
-    ensure!(durable == first, "{durable} of {first} events are durable");
-
-    // The stream: at most a window of requests is unanswered, so neither side ever holds more.
-    let (requests, sent) = tokio::sync::mpsc::channel(1);
-    let mut stream = Request::new(tokio_stream::wrappers::ReceiverStream::new(sent));
-    with_token(stream.metadata_mut())?;
-    let mut answers = client.emit_stream(stream).await?.into_inner();
-    let (mut unanswered, mut answered, mut durable) = (0, 0, durable);
-    while durable < arguments.events {
-        let left = arguments.events - chain.head.seq;
-        if unanswered < WINDOW && left > 0 {
-            requests.send(chain.batch(arguments.batch.min(left))?).await?;
-            unanswered += 1;
-            continue;
-        }
-        let Some(answer) = answers.message().await? else { break };
-        unanswered -= answer.requests - answered;
-        (durable, answered) = (answer.durable_seq, answer.requests);
-    }
-    ensure!(durable == arguments.events, "{durable} of {} events are durable", arguments.events);
-    println!("{durable} events are durable");
+    sender.emit().await?;
+    sender.emit_stream().await?;
+    println!("{} events are durable", sender.durable);
     Ok(())
 }
 

@@ -1,9 +1,12 @@
 //! `GET /v1/chains` of the admin server: where chains stand, and what is on its way.
 
+use std::collections::BTreeMap;
+
 use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
 use sallyport_audit_proof::End;
+use sallyport_event_store::{Embedded, EventSink};
 use sallyport_ingest_spool::Spool;
 use serde_json::{Value, json};
 
@@ -17,6 +20,10 @@ pub(crate) struct Chains {
     pub(crate) acceptor: Acceptor,
     pub(crate) spool: Spool,
     pub(crate) metrics: Metrics,
+    /// Remembers how far each chain is delivered, wherever that is to.
+    pub(crate) store: Embedded,
+    /// To Kafka, and not to the store.
+    pub(crate) is_kafka: bool,
 }
 
 impl Chains {
@@ -26,17 +33,22 @@ impl Chains {
 }
 
 async fn handle(State(chains): State<Chains>) -> Json<Value> {
-    let Chains { acceptor, spool, metrics } = chains;
-    let mut waiting = 0_u64;
+    let Chains { acceptor, spool, metrics, store, is_kafka } = chains;
+    // What cannot be read now is told as not delivered.
+    let heads = store.heads().await.unwrap_or_default();
+    let delivered: BTreeMap<_, _> = heads.into_iter().map(|head| (head.name, head.seq)).collect();
+    let (mut waiting, mut in_spool) = (0_u64, 0_u64);
     let mut told = Vec::new();
     for (name, standing) in acceptor.ledger().all().await {
         let seq = standing.head.map_or(0, |head| head.seq);
         // Given out and not arrived: in the filter's ring, while the chain lives.
         let in_ring = if standing.end() == End::Open { standing.announced.saturating_sub(seq) } else { 0 };
         waiting = waiting.saturating_add(in_ring);
+        let delivered = delivered.get(&name).copied().unwrap_or(0).min(seq);
+        in_spool = in_spool.saturating_add(seq - delivered);
         told.push(json!({
             "proxy": name.proxy, "worker": name.worker, "epoch": name.epoch.to_string(), "seq": seq,
-            "events": standing.count, "in_ring": in_ring, "heard_unix_nanos": shown(standing.last_heard()).to_string(),
+            "delivered": delivered, "events": standing.count, "in_ring": in_ring, "heard_unix_nanos": shown(standing.last_heard()).to_string(),
             "end": match standing.end() { End::Open => "open", End::Complete => "complete", End::CutOff => "cut_off" },
         }));
     }
@@ -44,8 +56,8 @@ async fn handle(State(chains): State<Chains>) -> Json<Value> {
         "chains": told,
         "stages": {
             "ring": { "events": waiting },
-            "spool": { "bytes": spool.bytes(), "batches": spool.undelivered() },
-            "delivery": { "lag_seconds": metrics.lag_seconds() },
+            "spool": { "bytes": spool.bytes(), "batches": spool.undelivered(), "events": in_spool },
+            "delivery": { "lag_seconds": metrics.lag_seconds(), "to": if is_kafka { "kafka" } else { "store" } },
         },
     }))
 }

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use axum::serve::Listener;
 use futures::{Stream, StreamExt};
 use prometheus_client::metrics::counter::Counter;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -36,6 +37,38 @@ pub(crate) fn limit<IO: Send>(
         };
         std::future::ready(counted)
     })
+}
+
+/// Takes connections while fewer than a number of them are open; the others wait to be taken.
+#[derive(Debug)]
+pub(crate) struct Limited<L> {
+    listener: L,
+    places: Arc<Semaphore>,
+}
+
+impl<L> Limited<L> {
+    pub(crate) fn new(listener: L, most: usize) -> Self {
+        Self { listener, places: Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))) }
+    }
+}
+
+impl<L: Listener> Listener for Limited<L> {
+    type Io = Counted<L::Io>;
+    type Addr = L::Addr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        let place = match Arc::clone(&self.places).acquire_owned().await {
+            Ok(place) => place,
+            // Nobody closes it.
+            Err(_) => std::future::pending().await,
+        };
+        let (io, address) = self.listener.accept().await;
+        (Counted { io, _place: place }, address)
+    }
+
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        self.listener.local_addr()
+    }
 }
 
 impl<IO: Connected> Connected for Counted<IO> {
@@ -108,5 +141,21 @@ mod tests {
         let (third, _third) = tokio::io::duplex(1);
         sender.send(Ok(third)).unwrap();
         assert!(limited.next().await.unwrap().is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_connection_beyond_the_limit_waits_until_another_is_closed() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut limited = Limited::new(listener, 1);
+        let _clients = [
+            tokio::net::TcpStream::connect(address).await.unwrap(),
+            tokio::net::TcpStream::connect(address).await.unwrap(),
+        ];
+        let (first, _) = limited.accept().await;
+        let wait = std::time::Duration::from_millis(50);
+        assert!(tokio::time::timeout(wait, limited.accept()).await.is_err());
+        drop(first);
+        tokio::time::timeout(wait * 100, limited.accept()).await.unwrap();
     }
 }

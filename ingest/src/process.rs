@@ -29,7 +29,7 @@ use crate::clock::now;
 use crate::deliver::Delivery;
 use crate::events::{Room, Sources};
 use crate::ledger::Ledger;
-use crate::limit::limit;
+use crate::limit::{Limited, limit};
 use crate::metrics::Metrics;
 use crate::publish::{Landed, PublishError, Publisher};
 use crate::seal::{self, Keeper};
@@ -65,8 +65,8 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
     let acceptor = Acceptor::new(spool.clone(), ledger, metrics.clone());
     let keeper = keeper(&args, limits, &acceptor, &metrics, &store).await?;
     let stop = CancellationToken::new();
-    let outlet = outlet(&args.kafka, reader, store, metrics.clone()).await?;
-    let parts = Parts { acceptor, metrics, spool, registry, producer: outlet.producer() };
+    let outlet = outlet(&args.kafka, reader, store.clone(), metrics.clone()).await?;
+    let parts = Parts { acceptor, metrics, spool, registry, producer: outlet.producer(), store };
     let mut delivery = tokio::spawn(outlet.run(stop.clone()));
     tokio::select! {
         result = serve_and_keep(&args, parts, keeper, shutdown) => {
@@ -195,10 +195,11 @@ struct Parts {
     registry: Registry,
     /// Where events go to Kafka.
     producer: Option<Producer>,
+    store: Embedded,
 }
 
 async fn serve(args: &Args, parts: Parts, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let Parts { acceptor, metrics, spool, registry, producer } = parts;
+    let Parts { acceptor, metrics, spool, registry, producer, store } = parts;
     let service =
         Ingest { acceptor: acceptor.clone(), proxies: proxies(args).await?, metrics: metrics.clone() };
     let files = TlsFiles::within(&args.tls_dir);
@@ -222,7 +223,13 @@ async fn serve(args: &Args, parts: Parts, shutdown: CancellationToken) -> anyhow
         .add_service(health_service)
         .add_service(reflection)
         .serve_with_incoming_shutdown(connections, shutdown.clone().cancelled_owned());
-    let chains = Chains { acceptor: acceptor.clone(), spool: spool.clone(), metrics: metrics.clone() };
+    let chains = Chains {
+        acceptor: acceptor.clone(),
+        spool: spool.clone(),
+        metrics: metrics.clone(),
+        store,
+        is_kafka: producer.is_some(),
+    };
     let sources = sources(args, acceptor, metrics.clone())?;
     let events = serve_events(args, sources, Arc::clone(&certificate), shutdown.clone());
     let readiness = Readiness::default();
@@ -270,10 +277,10 @@ async fn serve_events(
     let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
     let (router, stop) = (sources.router(), shutdown.cancelled_owned());
     let result = if args.events_plaintext {
-        axum::serve(listener, router).with_graceful_shutdown(stop).await
+        axum::serve(Limited::new(listener, args.max_connections), router).with_graceful_shutdown(stop).await
     } else {
         let listener = TlsListener::new(listener, certificate.config(HTTPS)?)?;
-        axum::serve(listener, router).with_graceful_shutdown(stop).await
+        axum::serve(Limited::new(listener, args.max_connections), router).with_graceful_shutdown(stop).await
     };
     result.with_context(|| format!("event server on {address}"))
 }

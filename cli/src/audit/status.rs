@@ -40,15 +40,19 @@ fn lines(told: &Value) -> Vec<String> {
         None => "last checkpoint: none".into(),
     });
     match told.pointer("/ingest/stages") {
-        Some(stages) => lines.push(format!(
-            "on the way: {} events in rings, {} batches ({} bytes) in the spool, delivery {:.1} s behind, \
-             {} acknowledged events not in the store yet",
-            number(stages, "/ring/events"),
-            number(stages, "/spool/batches"),
-            number(stages, "/spool/bytes"),
-            stages.pointer("/delivery/lag_seconds").and_then(Value::as_f64).unwrap_or(0.0),
-            number(stages, "/store/events"),
-        )),
+        Some(stages) => {
+            let kafka = stages.pointer("/kafka/events").map(|events| format!("{events} in Kafka, "));
+            lines.push(format!(
+                "on the way: {} events in rings, {} ({} bytes) in the spool, delivery {:.1} s behind, {}\
+                 {} acknowledged events not in the store yet",
+                number(stages, "/ring/events"),
+                number(stages, "/spool/events"),
+                number(stages, "/spool/bytes"),
+                stages.pointer("/delivery/lag_seconds").and_then(Value::as_f64).unwrap_or(0.0),
+                kafka.unwrap_or_default(),
+                number(stages, "/store/events"),
+            ));
+        }
         None => lines.push("on the way: the ingest does not answer".into()),
     }
     lines
@@ -80,8 +84,8 @@ mod tests {
             "servers": [{ "namespace": "a", "server": "b", "last_event": "L", "missing": 4, "gaps": [gap],
                           "chains": [{ "events": 3 }, { "events": 5 }] }],
             "last_checkpoint": { "sequence": 9, "time": "C" },
-            "ingest": { "stages": { "ring": { "events": 1 }, "spool": { "bytes": 20, "batches": 2 },
-                                    "delivery": { "lag_seconds": 1.25 }, "store": { "events": 7 } } },
+            "ingest": { "stages": { "ring": { "events": 1 }, "spool": { "bytes": 20, "batches": 2, "events": 3 },
+                                    "delivery": { "lag_seconds": 1.25 }, "kafka": { "events": 4 }, "store": { "events": 7 } } },
         });
         assert_eq!(
             lines(&told),
@@ -89,7 +93,7 @@ mod tests {
                 "a/b: 8 events of 2 chains, 4 missing, last L",
                 "  T audit.lost: 4 missing from worker 2 of edge (proxy_ended)",
                 "last checkpoint: 9 of C",
-                "on the way: 1 events in rings, 2 batches (20 bytes) in the spool, delivery 1.2 s behind, \
+                "on the way: 1 events in rings, 3 (20 bytes) in the spool, delivery 1.2 s behind, 4 in Kafka, \
                  7 acknowledged events not in the store yet",
             ]
         );

@@ -3,7 +3,7 @@
 //! Whoever passes events on has their bytes, and needs a few fields or writes all of them elsewhere; a message of owned
 //! strings would be made and thrown away for it.
 
-use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
+use prost::encoding::{DecodeContext, WireType, decode_varint, skip_field};
 
 use crate::v1::{AuditEvent, Phase};
 
@@ -23,6 +23,31 @@ const BROKEN: ViewError = ViewError("its fields cannot be told apart");
 const ANOTHER_TYPE: ViewError = ViewError("a field has another type");
 const NO_TEXT: ViewError = ViewError("a text is not UTF-8");
 
+/// A number of one byte or two, as nearly all lengths and keys are, or a longer one.
+#[inline]
+fn varint(rest: &mut &[u8]) -> Result<u64, ViewError> {
+    match **rest {
+        [first, ..] if first < 0x80 => {
+            *rest = rest.split_at_checked(1).ok_or(BROKEN)?.1;
+            Ok(first.into())
+        }
+        [first, second, ..] if second < 0x80 => {
+            *rest = rest.split_at_checked(2).ok_or(BROKEN)?.1;
+            Ok(u64::from(first & 0x7f) | u64::from(second) << 7)
+        }
+        _ => decode_varint(rest).map_err(|_| BROKEN),
+    }
+}
+
+/// Number and type of the next field.
+#[inline]
+fn key(rest: &mut &[u8]) -> Result<(u32, WireType), ViewError> {
+    let key = u32::try_from(varint(rest)?).map_err(|_| BROKEN)?;
+    let wire_type = WireType::try_from(u64::from(key & 7)).map_err(|_| BROKEN)?;
+    // No field has the number 0.
+    if key < 8 { Err(BROKEN) } else { Ok((key >> 3, wire_type)) }
+}
+
 /// A field's value as it stands on the wire.
 enum Value<'a> {
     Number(u64),
@@ -31,11 +56,12 @@ enum Value<'a> {
 }
 
 impl<'a> Value<'a> {
+    #[inline]
     fn read(wire_type: WireType, rest: &mut &'a [u8]) -> Result<Self, ViewError> {
         match wire_type {
-            WireType::Varint => decode_varint(rest).map(Self::Number).map_err(|_| BROKEN),
+            WireType::Varint => varint(rest).map(Self::Number),
             WireType::LengthDelimited => {
-                let length = decode_varint(rest).map_err(|_| BROKEN)?;
+                let length = varint(rest)?;
                 let length = usize::try_from(length).map_err(|_| BROKEN)?;
                 let (value, after) = rest.split_at_checked(length).ok_or(BROKEN)?;
                 *rest = after;
@@ -147,7 +173,7 @@ macro_rules! view {
             pub fn read(bytes: &'a [u8]) -> Result<Self, ViewError> {
                 let (mut view, mut rest) = (Self::default(), bytes);
                 while !rest.is_empty() {
-                    let (tag, wire_type) = decode_key(&mut rest).map_err(|_| BROKEN)?;
+                    let (tag, wire_type) = key(&mut rest)?;
                     match tag {
                         $($tag => view.$field = Field::read(Value::read(wire_type, &mut rest)?)?,)*
                         _ => skip_field(wire_type, tag, &mut rest, DecodeContext::default()).map_err(|_| BROKEN)?,

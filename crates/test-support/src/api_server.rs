@@ -235,7 +235,6 @@ fn keep(program: &Path, arguments: &[String], log: &Path) -> std::io::Result<Chi
         .spawn()
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::left_out;

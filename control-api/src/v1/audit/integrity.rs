@@ -55,8 +55,12 @@ async fn handle(State(app): State<App>, params: Params) -> Result<Json<Value>, A
     if let Some(told) = &mut ingest {
         let since = u64::try_from((Timestamp::now() - RECENT).as_nanosecond()).unwrap_or(0);
         let recent = Selection { since: Some(since), ..Selection::default() };
-        let lacks = lacking(told, &app.events.spans(recent).await?, since);
+        let spans = app.events.spans(recent).await?;
+        let lacks = lacking(told, "seq", &spans, since);
+        let is_kafka = told.pointer("/stages/delivery/to").is_some_and(|to| to == "kafka");
+        let in_kafka = is_kafka.then(|| lacking(told, "delivered", &spans, since));
         if let Some(stages) = told.get_mut("stages").and_then(Value::as_object_mut) {
+            stages.extend(in_kafka.map(|events| ("kafka".into(), json!({ "events": events }))));
             stages.insert("store".into(), json!({ "events": lacks }));
         }
     }
@@ -89,15 +93,15 @@ async fn server(
                "missing": missing, "gaps": gaps }))
 }
 
-/// How many of the events that the ingest acknowledged the store does not have yet: they are in the spool, under way, or in Kafka.
-/// `spans` are those since `since`, nanoseconds since 1970. A chain that has none, and began before, has nothing on its way, or did
+/// How many events up to each chain's `reached`, a sequence that the ingest tells, the store does not have yet: of those that it
+/// acknowledged they are in the spool, under way, or in Kafka; of those that it delivered to Kafka they are there. `spans` are those since `since`, nanoseconds since 1970. A chain that has none, and began before, has nothing on its way, or did
 /// not speak for long.
-fn lacking(ingest: &Value, spans: &[Span], since: u64) -> u64 {
+fn lacking(ingest: &Value, reached: &str, spans: &[Span], since: u64) -> u64 {
     let place = |span: &Span| (span.chain.proxy.clone(), u64::from(span.chain.worker), span.chain.epoch);
     let stored: BTreeMap<_, _> = spans.iter().map(|span| (place(span), span.last)).collect();
     let lacks = |chain: &Value| -> Option<u64> {
         let epoch: u64 = chain.get("epoch")?.as_str()?.parse().ok()?;
-        let (worker, seq) = (chain.get("worker")?.as_u64()?, chain.get("seq")?.as_u64()?);
+        let (worker, seq) = (chain.get("worker")?.as_u64()?, chain.get(reached)?.as_u64()?);
         match stored.get(&(chain.get("proxy")?.as_str()?.to_string(), worker, epoch)) {
             Some(last) => Some(seq.saturating_sub(*last)),
             None => (epoch >= since).then_some(seq),
@@ -134,7 +138,10 @@ mod tests {
     #[test]
     fn what_was_acknowledged_and_is_not_stored_yet_is_counted() {
         let (old, since, new) = (1_000, 2_000, 3_000);
-        let chain = |proxy: &str, epoch: u64, seq: u64| json!({ "proxy": proxy, "worker": 1, "epoch": epoch.to_string(), "seq": seq });
+        let chain = |proxy: &str, epoch: u64, seq: u64| {
+            let delivered = seq.saturating_sub(1);
+            json!({ "proxy": proxy, "worker": 1, "epoch": epoch.to_string(), "seq": seq, "delivered": delivered })
+        };
         let told = json!({ "chains": [
             chain("behind", old, 10), chain("level", old, 7), chain("ahead", new, 7), chain("unseen", new, 4), chain("gone", old, 90),
         ] });
@@ -145,7 +152,8 @@ mod tests {
             events: last,
         };
         let spans = [span("behind", old, 7), span("level", old, 7), span("ahead", new, 9)];
-        assert_eq!(lacking(&told, &spans, since), 3 + 4);
-        assert_eq!(lacking(&json!({}), &spans, since), 0);
+        assert_eq!(lacking(&told, "seq", &spans, since), 3 + 4);
+        assert_eq!(lacking(&told, "delivered", &spans, since), 2 + 3, "of these, what is in Kafka");
+        assert_eq!(lacking(&json!({}), "seq", &spans, since), 0);
     }
 }

@@ -15,6 +15,15 @@ pub(super) const COLUMNS: &str = "arrived, time, finding, proxy, worker, epoch, 
     required_trust, admin_trust, consented_trust, effective_trust, required_side_effect, risk_level, matched_grant, \
     matched_session, status, latency_micros, bytes_in, bytes_out, cut, bytes";
 
+/// A row's place in the data.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// The part of it that no other row has.
+    name: usize,
+    end: usize,
+    key: Key,
+}
+
 /// Which row it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Key {
@@ -28,8 +37,8 @@ pub(super) enum Key {
 #[derive(Clone, Debug, Default)]
 pub struct Block {
     data: Vec<u8>,
-    /// Where each row ends, and which it is.
-    rows: Vec<(usize, Key)>,
+    /// One after the other.
+    rows: Vec<Place>,
     chains: Vec<ChainName>,
 }
 
@@ -63,9 +72,16 @@ impl Block {
         self.data.len()
     }
 
-    /// Name of exactly these rows: ClickHouse takes a block of a name that it has had as told again.
+    /// Name of exactly these rows: ClickHouse takes a block of a name that it has had as told again. An event's row follows
+    /// from its place and its hash.
     pub(super) fn token(&self) -> String {
-        blake3::hash(&self.data).to_hex().to_string()
+        let mut hasher = blake3::Hasher::new();
+        let mut begin = 0;
+        for row in &self.rows {
+            hasher.update(self.data.get(begin..row.name).unwrap_or_default());
+            begin = row.end;
+        }
+        hasher.finalize().to_hex().to_string()
     }
 
     /// The rows' bytes, taken out.
@@ -81,16 +97,17 @@ impl Block {
     pub(super) fn without(&self, is_stored: impl Fn(&ChainName, u64) -> bool) -> Self {
         let mut rest = Self { chains: self.chains.clone(), ..Self::default() };
         let mut begin = 0;
-        for (end, key) in &self.rows {
-            let stored = match key {
+        for row in &self.rows {
+            let stored = match &row.key {
                 Key::Event(chain, seq) => self.chains.get(*chain).is_some_and(|chain| is_stored(chain, *seq)),
                 Key::Finding => false,
             };
             if !stored {
-                rest.data.extend_from_slice(self.data.get(begin..*end).unwrap_or_default());
-                rest.rows.push((rest.data.len(), *key));
+                let name = rest.data.len() + (row.name - begin);
+                rest.data.extend_from_slice(self.data.get(begin..row.end).unwrap_or_default());
+                rest.rows.push(Place { name, end: rest.data.len(), key: row.key });
             }
-            begin = *end;
+            begin = row.end;
         }
         rest
     }
@@ -113,9 +130,10 @@ impl Block {
         row.head(&stored.chain, arrived, stored.nanos, false);
         row.u64s([stored.seq, 0, 0]);
         row.0.extend_from_slice(&stored.hash);
+        let name = row.0.len();
         row.event(&stored.view());
         row.bytes(&stored.bytes);
-        self.rows.push((self.data.len(), Key::Event(place, stored.seq)));
+        self.rows.push(Place { name, end: self.data.len(), key: Key::Event(place, stored.seq) });
     }
 
     /// Adds a finding that arrived at `arrived`.
@@ -127,7 +145,8 @@ impl Block {
         let event_type = finding.event_type;
         row.event(&EventView { source: "ingest", event_type, ..EventView::default() });
         row.bytes(b"");
-        self.rows.push((self.data.len(), Key::Finding));
+        let end = self.data.len();
+        self.rows.push(Place { name: end, end, key: Key::Finding });
     }
 }
 
@@ -226,6 +245,7 @@ mod tests {
         assert_eq!(rest.len(), 2);
         assert_eq!(rest.token(), block(&[1, 4]).token());
         assert_ne!(rest.token(), block(&[1, 2, 3, 4]).token());
+        assert_ne!(rest.token(), block(&[4, 1]).token());
     }
 
     #[test]
