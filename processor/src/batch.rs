@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use rdkafka::message::OwnedMessage;
-use sallyport_event_store::{Finding, StoredCheckpoint, StoredEvent};
-use sallyport_event_stream::Entry;
+use sallyport_event_store::{Block, Finding, StoredCheckpoint};
+use sallyport_event_stream::Told;
 
 /// Which topic a record was read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,7 +25,8 @@ pub(crate) struct Bounds {
 /// Records in the order in which they were read.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
-    pub(crate) events: Vec<StoredEvent>,
+    /// Events, as they are to be stored.
+    pub(crate) block: Block,
     pub(crate) findings: Vec<Finding>,
     pub(crate) checkpoints: Vec<StoredCheckpoint>,
     /// Records that hold no event, with why.
@@ -34,6 +35,8 @@ pub(crate) struct Batch {
     pub(crate) offsets: BTreeMap<(Origin, i32), i64>,
     bytes: usize,
     began: Option<Instant>,
+    /// When its oldest event was made, nanoseconds since 1970.
+    oldest: Option<u64>,
 }
 
 impl Batch {
@@ -45,17 +48,21 @@ impl Batch {
     }
 
     /// Adds what a record holds.
-    pub(crate) fn push(&mut self, entry: Entry) {
-        match entry {
-            Entry::Event(event) => self.events.push(event),
-            Entry::Finding(finding) => self.findings.push(finding),
+    pub(crate) fn push(&mut self, told: Told<'_>) {
+        match told {
+            Told::Event { chain, bytes, hash, event } => {
+                self.block.push_event(&chain, bytes, &hash, &event);
+                let nanos = event.time_unix_nanos;
+                self.oldest = Some(self.oldest.map_or(nanos, |oldest| oldest.min(nanos)));
+            }
+            Told::Finding(finding) => self.findings.push(finding),
         }
     }
 
     /// How long until it is to be stored; none: there is nothing yet.
     pub(crate) fn due_in(&self, bounds: Bounds, now: Instant) -> Option<Duration> {
         let began = self.began?;
-        let records = self.events.len() + self.findings.len() + self.checkpoints.len() + self.dead.len();
+        let records = self.block.len() + self.findings.len() + self.checkpoints.len() + self.dead.len();
         if records >= bounds.records || self.bytes >= bounds.bytes {
             return Some(Duration::ZERO);
         }
@@ -64,7 +71,7 @@ impl Batch {
 
     /// When its oldest event was made, nanoseconds since 1970.
     pub(crate) fn oldest(&self) -> Option<u64> {
-        self.events.iter().map(|stored| stored.nanos).min()
+        self.oldest
     }
 }
 
@@ -74,9 +81,9 @@ mod tests {
 
     const BOUNDS: Bounds = Bounds { records: 2, bytes: 100, wait: Duration::from_millis(200) };
 
-    fn finding() -> Entry {
+    fn finding() -> Told<'static> {
         let (chain, event_type) = (Default::default(), "audit.gap");
-        Entry::Finding(Finding { chain, event_type, from: 1, to: 2, nanos: 3 })
+        Told::Finding(Finding { chain, event_type, from: 1, to: 2, nanos: 3 })
     }
 
     #[test]

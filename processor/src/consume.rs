@@ -13,7 +13,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
 use sallyport_event_store::{ClickHouse, EventSink, StoreError};
-use sallyport_event_stream::{Class, Flight, Producer, Topics, decode, stored_checkpoint};
+use sallyport_event_stream::{Class, Flight, Producer, Topics, read, stored_checkpoint};
 use sallyport_runtime::admin::Readiness;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -162,8 +162,8 @@ impl Loop {
                 None => "value is no sallyport.audit.v1.SignedCheckpoint".to_string(),
             }
         } else {
-            match decode(content_type, value) {
-                Ok(entry) => return batch.push(entry),
+            match read(content_type, value, |told| batch.push(told)) {
+                Ok(()) => return,
                 Err(error) => error.to_string(),
             }
         };
@@ -179,14 +179,14 @@ impl Loop {
     }
 
     /// Stores a batch and commits it; answers with what was read in between.
-    fn finish(&mut self, batch: Batch) -> anyhow::Result<Batch> {
+    fn finish(&mut self, mut batch: Batch) -> anyhow::Result<Batch> {
         let mut next = Batch::default();
         let (began, remade) = (Instant::now(), self.remade);
         if let Some(oldest) = batch.oldest() {
             self.metrics.age.set(age(oldest).as_secs_f64());
         }
         let stored = match self.bury(&batch, &mut next)? {
-            Ok(()) => self.store(&batch, &mut next)?,
+            Ok(()) => self.store(&mut batch, &mut next)?,
             Err(GivenUp) => Err(GivenUp),
         };
         if stored.is_ok() {
@@ -240,14 +240,14 @@ impl Loop {
     }
 
     /// Stores the events and findings of a batch.
-    fn store(&mut self, batch: &Batch, next: &mut Batch) -> anyhow::Result<Result<(), GivenUp>> {
+    fn store(&mut self, batch: &mut Batch, next: &mut Batch) -> anyhow::Result<Result<(), GivenUp>> {
         let mut pause = PAUSE.0;
-        let mut prepared = None;
+        let (mut prepared, events) = (None, batch.block.len());
         loop {
             let attempt = self.runtime.block_on(async {
                 let prepared = match &mut prepared {
                     Some(prepared) => prepared,
-                    none => none.insert(self.store.prepare(&batch.events, &batch.findings).await?),
+                    none => none.insert(self.store.prepare(&mut batch.block, &batch.findings).await?),
                 };
                 let rows = prepared.block.len();
                 self.store.insert(prepared).await?;
@@ -264,7 +264,7 @@ impl Loop {
                     return Ok(Ok(()));
                 }
                 Err(error) => {
-                    tracing::error!(%error, events = batch.events.len(), "events cannot be stored now");
+                    tracing::error!(%error, events, "events cannot be stored now");
                     self.metrics.failures.inc();
                     self.readiness.refuse(format!("ClickHouse does not take events: {error}"));
                     if self.rest(pause, next)?.is_err() {

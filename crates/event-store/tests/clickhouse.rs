@@ -6,8 +6,8 @@ use std::path::Path;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use sallyport_audit_proto::v1::AuditEvent;
 use sallyport_event_store::{
-    Access, ArgsError, ChainName, ClickHouse, ClickHouseArgs, Depth, EventSink, EventStore, Filter, Finding,
-    StoreError, StoredEvent, TlsError, UsageQuery,
+    Access, ArgsError, Block, ChainName, ClickHouse, ClickHouseArgs, Depth, EventSink, EventStore, Filter,
+    Finding, StoreError, StoredEvent, TlsError, UsageQuery,
 };
 use sallyport_test_support::ClickHouseServer;
 
@@ -60,7 +60,7 @@ async fn a_block_whose_insert_failed_before_in_the_middle_or_after_is_stored_onc
     let mut first = 1;
     for how in ["before", "half", "after"] {
         server.behave(&format!(r#"{{"fail_inserts": "{how}", "times": 2}}"#));
-        let mut prepared = store.prepare(&events(first..first + 100), &[]).await.unwrap();
+        let mut prepared = store.prepare(&mut Block::of(&events(first..first + 100)), &[]).await.unwrap();
         assert_eq!(prepared.block.len(), 100);
         let mut failures = 0;
         while store.insert(&mut prepared).await.is_err() {

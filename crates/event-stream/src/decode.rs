@@ -4,13 +4,13 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use prost::Message;
 use sallyport_audit_proto::v1::FoundProblem;
-use sallyport_audit_proto::view::RecordView;
+use sallyport_audit_proto::view::{EventView, RecordView};
 use sallyport_audit_proto::{chain, hex};
 use sallyport_event_store::{ChainName, Finding, StoredEvent};
 use serde_json::Value;
 
 use crate::encode::BYTES;
-use crate::record::{Entry, Format};
+use crate::record::{Entry, Format, Told};
 
 /// How an `EventRecord` begins, and no JSON does that anybody writes: its first field, a text.
 const PROXY: u8 = 0x0a;
@@ -53,36 +53,63 @@ pub fn decode<'h>(
     content_type: impl FnOnce() -> Option<&'h [u8]>,
     value: &[u8],
 ) -> Result<Entry, DecodeError> {
+    read(content_type, value, |told| match told {
+        Told::Event { chain, bytes, hash, event } => {
+            let (seq, nanos) = (event.seq, event.time_unix_nanos);
+            Entry::Event(StoredEvent { chain, bytes: bytes.to_vec(), hash, seq, nanos })
+        }
+        Told::Finding(finding) => Entry::Finding(finding),
+    })
+}
+
+/// The same, with the event in place: `take` is called once with what the record holds, unless that is an error.
+///
+/// # Errors
+/// As those of [`decode`].
+pub fn read<'h, T>(
+    content_type: impl FnOnce() -> Option<&'h [u8]>,
+    value: &[u8],
+    take: impl FnOnce(Told<'_>) -> T,
+) -> Result<T, DecodeError> {
     if value.first() == Some(&PROXY)
-        && let Ok(entry) = from_protobuf(value)
+        && let Ok(told) = from_protobuf(value)
     {
-        return Ok(entry);
+        return Ok(take(told));
     }
     let content_type =
         content_type().and_then(|text| std::str::from_utf8(text).ok()).ok_or(DecodeError::NoContentType)?;
     // Parameters, such as a character set, change nothing.
     let media = content_type.split(';').next().unwrap_or_default().trim();
     if media.eq_ignore_ascii_case(Format::Protobuf.content_type()) {
-        from_protobuf(value)
+        from_protobuf(value).map(take)
     } else if media.eq_ignore_ascii_case(Format::Json.content_type()) {
-        from_json(value)
+        match from_json(value)? {
+            FromJson::Event { chain, bytes, hash } => event(chain, &bytes, &hash).map(take),
+            FromJson::Finding(finding) => Ok(take(Told::Finding(finding))),
+        }
     } else {
         Err(DecodeError::ContentType(content_type.chars().take(64).collect()))
     }
 }
 
-fn from_protobuf(value: &[u8]) -> Result<Entry, DecodeError> {
+fn from_protobuf(value: &[u8]) -> Result<Told<'_>, DecodeError> {
     let record = RecordView::read(value).map_err(|error| DecodeError::Protobuf(error.to_string()))?;
     let chain = ChainName { proxy: record.proxy.into(), worker: record.worker, epoch: record.epoch.0 };
     if record.finding.is_empty() {
-        return event(chain, record.event.to_vec(), record.hash);
+        return event(chain, record.event, record.hash);
     }
     let found =
         FoundProblem::decode(record.finding).map_err(|error| DecodeError::Protobuf(error.to_string()))?;
-    finding(chain, &found.event_type, (found.from_seq, found.to_seq), found.found_unix_nanos)
+    let span = (found.from_seq, found.to_seq);
+    finding(chain, &found.event_type, span, found.found_unix_nanos).map(Told::Finding)
 }
 
-fn from_json(value: &[u8]) -> Result<Entry, DecodeError> {
+enum FromJson {
+    Event { chain: ChainName, bytes: Vec<u8>, hash: Vec<u8> },
+    Finding(Finding),
+}
+
+fn from_json(value: &[u8]) -> Result<FromJson, DecodeError> {
     let envelope: Value =
         serde_json::from_slice(value).map_err(|error| DecodeError::Json(error.to_string()))?;
     let ours = envelope.pointer("/payload/chain").filter(|chain| chain.is_object());
@@ -97,14 +124,14 @@ fn from_json(value: &[u8]) -> Result<Entry, DecodeError> {
     if let Some(encoded) = text(ours, BYTES) {
         let bytes = BASE64_STANDARD.decode(encoded).map_err(|error| DecodeError::Event(error.to_string()))?;
         let hash = text(ours, "hash").and_then(hex::bytes).ok_or(DecodeError::Missing("hash"))?;
-        return event(chain, bytes, &hash);
+        return Ok(FromJson::Event { chain, bytes, hash });
     }
     let kind = text(&envelope, "event_type").ok_or(DecodeError::Missing("event_type"))?;
     let span = number(ours, "from").zip(number(ours, "to")).ok_or(DecodeError::Missing(BYTES))?;
     let nanos = text(ours, "found_unix_nanos")
         .and_then(|text| text.parse().ok())
         .ok_or(DecodeError::Missing("found_unix_nanos"))?;
-    finding(chain, kind, span, nanos)
+    finding(chain, kind, span, nanos).map(FromJson::Finding)
 }
 
 fn text<'a>(object: &'a Value, name: &str) -> Option<&'a str> {
@@ -115,22 +142,22 @@ fn number(object: &Value, name: &str) -> Option<u64> {
     object.get(name).and_then(Value::as_u64)
 }
 
-fn event(chain: ChainName, bytes: Vec<u8>, hash: &[u8]) -> Result<Entry, DecodeError> {
-    let is = chain::hash(&bytes);
-    if is != hash {
+fn event<'e>(chain: ChainName, bytes: &'e [u8], expected: &[u8]) -> Result<Told<'e>, DecodeError> {
+    let hash = chain::hash(bytes);
+    if hash != expected {
         return Err(DecodeError::Hash);
     }
-    let event = StoredEvent::read(chain, bytes, is).map_err(|error| DecodeError::Event(error.to_string()))?;
+    let event = EventView::read(bytes).map_err(|error| DecodeError::Event(error.to_string()))?;
     if event.seq == 0 {
         return Err(DecodeError::Event("seq is 0".into()));
     }
-    Ok(Entry::Event(event))
+    Ok(Told::Event { chain, bytes, hash, event })
 }
 
-fn finding(chain: ChainName, kind: &str, span: (u64, u64), nanos: u64) -> Result<Entry, DecodeError> {
+fn finding(chain: ChainName, kind: &str, span: (u64, u64), nanos: u64) -> Result<Finding, DecodeError> {
     let known = Finding::TYPES.into_iter().find(|known| *known == kind);
     let event_type = known.ok_or_else(|| DecodeError::Finding(kind.into()))?;
-    Ok(Entry::Finding(Finding { chain, event_type, from: span.0, to: span.1, nanos }))
+    Ok(Finding { chain, event_type, from: span.0, to: span.1, nanos })
 }
 
 #[cfg(test)]
@@ -149,7 +176,7 @@ mod tests {
         record.headers.iter().find(|(known, _)| *known == name).map(|(_, value)| value.to_string())
     }
 
-    fn read(record: &Record<'_>) -> Result<Entry, DecodeError> {
+    fn back(record: &Record<'_>) -> Result<Entry, DecodeError> {
         let content_type = header(record, "content-type");
         decode(|| content_type.as_deref().map(str::as_bytes), &record.value)
     }
@@ -191,7 +218,7 @@ mod tests {
             let event = AuditEvent { seq, path, latency_micros, source, payload, ..AuditEvent::default() };
             let stored = mk_stored(mk_chain(&proxy), &event, &unknown);
             for format in FORMATS {
-                let back = read(&Encoder::of(&stored.chain, format).event(&stored));
+                let back = back(&Encoder::of(&stored.chain, format).event(&stored));
                 prop_assert_eq!(back, Ok(Entry::Event(stored.clone())));
             }
         }
@@ -211,7 +238,7 @@ mod tests {
             for format in FORMATS {
                 let encoder = Encoder::of(&finding.chain, format);
                 let record = encoder.finding(&finding);
-                assert_eq!(read(&record), Ok(Entry::Finding(finding.clone())));
+                assert_eq!(back(&record), Ok(Entry::Finding(finding.clone())));
                 let id = format!("{event_type}/a/b/3/{}/3-{}", u64::MAX, u64::MAX);
                 assert_eq!(header(&record, "ce_id"), Some(id));
             }
@@ -254,7 +281,7 @@ mod tests {
         let mut stored = mk_stored(mk_chain("p"), &mk_event(), &[]);
         stored.hash[0] ^= 1;
         for format in FORMATS {
-            assert_eq!(read(&Encoder::of(&stored.chain, format).event(&stored)), Err(DecodeError::Hash));
+            assert_eq!(back(&Encoder::of(&stored.chain, format).event(&stored)), Err(DecodeError::Hash));
         }
     }
 

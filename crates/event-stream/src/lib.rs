@@ -19,11 +19,11 @@ mod trouble;
 
 pub use admin::{NewTopics, TopicMaker, TopicsError};
 pub use checkpoint::{encode_checkpoint, stored_checkpoint};
-pub use decode::{DecodeError, decode};
+pub use decode::{DecodeError, decode, read};
 pub use encode::Encoder;
 pub use failure::{Class, classify};
 pub use flight::{Failed, Flight};
 pub use producer::{Fatal, Observed, PLACE, Producer, REASON, TOPIC, log};
-pub use record::{Entry, Format, Record, Topics, chain_key};
+pub use record::{Entry, Format, Record, Told, Topics, chain_key};
 pub use settings::{MAX_RECORD_BYTES, Settings, SettingsError};
 pub use trouble::Trouble;

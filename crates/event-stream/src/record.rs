@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use sallyport_audit_proto::view::EventView;
 use sallyport_event_store::{ChainName, Finding, StoredEvent};
 
 /// Form of a record's value.
@@ -76,6 +77,25 @@ pub struct Record<'a> {
 pub enum Entry {
     /// An event, its bytes checked against its hash.
     Event(StoredEvent),
+    /// Something wrong with a chain.
+    Finding(Finding),
+}
+
+/// What a record holds, in place.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "it is handed on at once and kept by nobody")]
+pub enum Told<'a> {
+    /// An event.
+    Event {
+        /// Its chain.
+        chain: ChainName,
+        /// Its exact bytes.
+        bytes: &'a [u8],
+        /// Their hash.
+        hash: [u8; 32],
+        /// What they say.
+        event: EventView<'a>,
+    },
     /// Something wrong with a chain.
     Finding(Finding),
 }

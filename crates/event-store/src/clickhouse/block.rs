@@ -1,7 +1,8 @@
 //! Rows of `mcp.events` in ClickHouse's format RowBinary, encoded once, so that what is sent again is the same to the
 //! last byte. Pure.
 
-use bytes::Bytes;
+use std::collections::HashMap;
+
 use sallyport_audit_proto::view::EventView;
 
 use crate::envelope::{decision, event_type, phase, source};
@@ -14,6 +15,9 @@ pub(super) const COLUMNS: &str = "arrived, time, finding, proxy, worker, epoch, 
     protocol_version, arguments_digest, trace_id, mcp_session_id, decision, reason, would_deny, policy_version, \
     required_trust, admin_trust, consented_trust, effective_trust, required_side_effect, risk_level, matched_grant, \
     matched_session, status, latency_micros, bytes_in, bytes_out, cut, bytes";
+
+/// A row's usual size.
+const ROW_BYTES: usize = 1024;
 
 /// A row's place in the data.
 #[derive(Clone, Copy, Debug)]
@@ -33,26 +37,25 @@ pub(super) enum Key {
     Finding,
 }
 
-/// Rows to insert together.
+/// Rows to insert together, encoded as they come.
 #[derive(Clone, Debug, Default)]
 pub struct Block {
     data: Vec<u8>,
     /// One after the other.
     rows: Vec<Place>,
     chains: Vec<ChainName>,
+    places: HashMap<ChainName, usize>,
+    /// Place of the last event's chain: events of a chain come together.
+    last: usize,
 }
 
 impl Block {
-    /// Room for so many bytes.
-    pub(super) fn with_capacity(bytes: usize) -> Self {
-        Self { data: Vec::with_capacity(bytes), ..Self::default() }
-    }
-
-    /// The rows of events that arrive one after the other from `arrived` on.
-    pub fn of(events: &[StoredEvent], arrived: u64) -> Self {
-        let mut block = Self::default();
-        for (event, arrived) in events.iter().zip(arrived..) {
-            block.push_event(event, arrived);
+    /// The rows of events.
+    pub fn of(events: &[StoredEvent]) -> Self {
+        let mut block =
+            Self { data: Vec::with_capacity(events.len().saturating_mul(ROW_BYTES)), ..Self::default() };
+        for event in events {
+            block.push_event(&event.chain, &event.bytes, &event.hash, &event.view());
         }
         block
     }
@@ -84,62 +87,85 @@ impl Block {
         hasher.finalize().to_hex().to_string()
     }
 
-    /// The rows' bytes, taken out.
-    pub(super) fn data(&self) -> Bytes {
-        Bytes::copy_from_slice(&self.data)
+    /// The rows' bytes.
+    pub(super) fn data(&self) -> &[u8] {
+        &self.data
     }
 
     pub(super) fn chains(&self) -> &[ChainName] {
         &self.chains
     }
 
-    /// The same rows but those that `is_stored`.
-    pub(super) fn without(&self, is_stored: impl Fn(&ChainName, u64) -> bool) -> Self {
-        let mut rest = Self { chains: self.chains.clone(), ..Self::default() };
+    /// The rows' chains and sequences in their order; none: a finding.
+    pub(super) fn keys(&self) -> impl Iterator<Item = Option<(&ChainName, u64)>> {
+        self.rows.iter().map(|row| match row.key {
+            Key::Event(chain, seq) => Some((self.chains.get(chain)?, seq)),
+            Key::Finding => None,
+        })
+    }
+
+    /// Keeps those rows, by their order, that `is_kept`.
+    pub(super) fn retain(&mut self, is_kept: &[bool]) {
+        let (data, mut is_kept) = (&mut self.data, is_kept.iter());
+        let (mut begin, mut kept) = (0, 0);
+        self.rows.retain_mut(|row| {
+            let whole = std::mem::replace(&mut begin, row.end)..row.end;
+            if is_kept.next() == Some(&false) {
+                return false;
+            }
+            let (name, end) = (row.name - whole.start, row.end - whole.start);
+            if whole.start != kept {
+                data.copy_within(whole, kept);
+            }
+            (row.name, row.end) = (kept + name, kept + end);
+            kept = row.end;
+            true
+        });
+        self.data.truncate(kept);
+    }
+
+    /// Says of the rows that they arrived one after the other from `arrived` on; answers with what comes next.
+    pub(super) fn stamp(&mut self, mut arrived: u64) -> u64 {
         let mut begin = 0;
         for row in &self.rows {
-            let stored = match &row.key {
-                Key::Event(chain, seq) => self.chains.get(*chain).is_some_and(|chain| is_stored(chain, *seq)),
-                Key::Finding => false,
-            };
-            if !stored {
-                let name = rest.data.len() + (row.name - begin);
-                rest.data.extend_from_slice(self.data.get(begin..row.end).unwrap_or_default());
-                rest.rows.push(Place { name, end: rest.data.len(), key: row.key });
+            // It is what a row begins with.
+            if let Some(place) = self.data.get_mut(begin..).and_then(<[u8]>::first_chunk_mut) {
+                *place = arrived.to_le_bytes();
             }
+            arrived = arrived.saturating_add(1);
             begin = row.end;
         }
-        rest
+        arrived
     }
 
     fn chain(&mut self, chain: &ChainName) -> usize {
-        // Events of a chain come together, so its place is near the end.
-        match self.chains.iter().rposition(|known| known == chain) {
-            Some(place) => place,
-            None => {
+        if self.chains.get(self.last) != Some(chain) {
+            self.last = self.places.get(chain).copied().unwrap_or_else(|| {
                 self.chains.push(chain.clone());
+                self.places.insert(chain.clone(), self.chains.len() - 1);
                 self.chains.len() - 1
-            }
+            });
         }
+        self.last
     }
 
-    /// Adds an event that arrived at `arrived`.
-    pub(super) fn push_event(&mut self, stored: &StoredEvent, arrived: u64) {
-        let place = self.chain(&stored.chain);
+    /// Adds an event of these bytes, which have this hash and say what `event` does.
+    pub fn push_event(&mut self, chain: &ChainName, bytes: &[u8], hash: &[u8; 32], event: &EventView<'_>) {
+        let place = self.chain(chain);
         let row = &mut Row(&mut self.data);
-        row.head(&stored.chain, arrived, stored.nanos, false);
-        row.u64s([stored.seq, 0, 0]);
-        row.0.extend_from_slice(&stored.hash);
+        row.head(chain, event.time_unix_nanos, false);
+        row.u64s([event.seq, 0, 0]);
+        row.0.extend_from_slice(hash);
         let name = row.0.len();
-        row.event(&stored.view());
-        row.bytes(&stored.bytes);
-        self.rows.push(Place { name, end: self.data.len(), key: Key::Event(place, stored.seq) });
+        row.event(event);
+        row.bytes(bytes);
+        self.rows.push(Place { name, end: self.data.len(), key: Key::Event(place, event.seq) });
     }
 
-    /// Adds a finding that arrived at `arrived`.
-    pub(super) fn push_finding(&mut self, finding: &Finding, arrived: u64) {
+    /// Adds a finding.
+    pub fn push_finding(&mut self, finding: &Finding) {
         let row = &mut Row(&mut self.data);
-        row.head(&finding.chain, arrived, finding.nanos, true);
+        row.head(&finding.chain, finding.nanos, true);
         row.u64s([finding.from, finding.to, finding.missing()]);
         row.0.extend_from_slice(&[0; 32]);
         let event_type = finding.event_type;
@@ -154,8 +180,9 @@ impl Block {
 struct Row<'a>(&'a mut Vec<u8>);
 
 impl Row<'_> {
-    fn head(&mut self, chain: &ChainName, arrived: u64, nanos: u64, is_finding: bool) {
-        self.u64s([arrived]);
+    fn head(&mut self, chain: &ChainName, nanos: u64, is_finding: bool) {
+        // When it arrived, which is not known yet.
+        self.u64s([0]);
         // A time beyond the year 2262 is as good as that one.
         self.0.extend_from_slice(&i64::try_from(nanos).unwrap_or(i64::MAX).to_le_bytes());
         self.bool(is_finding);
@@ -232,20 +259,35 @@ mod tests {
         for seq in seqs {
             let chain = ChainName { proxy: format!("p{}", seq % 2), worker: 0, epoch: 1 };
             let event = AuditEvent { seq: *seq, path: "x".repeat(200), ..AuditEvent::default() };
-            let stored = StoredEvent::read(chain, event.encode_to_vec(), [2; 32]).unwrap();
-            block.push_event(&stored, *seq);
+            block.push_event(&chain, &event.encode_to_vec(), &[2; 32], &EventView::from(&event));
         }
         block
     }
 
     #[test]
     fn what_is_left_of_a_block_is_as_if_the_rest_had_never_been_in_it() {
-        let rest = block(&[1, 2, 3, 4]).without(|_, seq| seq == 2 || seq == 3);
-        assert_eq!(rest.data, block(&[1, 4]).data);
-        assert_eq!(rest.len(), 2);
-        assert_eq!(rest.token(), block(&[1, 4]).token());
-        assert_ne!(rest.token(), block(&[1, 2, 3, 4]).token());
-        assert_ne!(rest.token(), block(&[4, 1]).token());
+        for (is_kept, left) in
+            [([true, false, false, true], &[1, 4][..]), ([false, true, true, true], &[2, 3, 4])]
+        {
+            let (mut rest, mut wanted) = (block(&[1, 2, 3, 4]), block(left));
+            rest.retain(&is_kept);
+            assert_eq!((rest.stamp(7), wanted.stamp(7)), (7 + left.len() as u64, 7 + left.len() as u64));
+            assert_eq!((&rest.data, rest.len(), rest.token()), (&wanted.data, left.len(), wanted.token()));
+            let keys: Vec<_> = rest.keys().map(|key| key.map(|(chain, seq)| (chain.clone(), seq))).collect();
+            assert_eq!(
+                keys,
+                wanted.keys().map(|key| key.map(|(chain, seq)| (chain.clone(), seq))).collect::<Vec<_>>()
+            );
+        }
+    }
+
+    #[test]
+    fn other_rows_or_another_order_or_time_have_another_name() {
+        let names = [&[1, 2][..], &[2, 1], &[1], &[1, 2, 3]].map(|seqs| block(seqs).token());
+        assert!(names.iter().enumerate().all(|(place, name)| !names[..place].contains(name)), "{names:?}");
+        let mut later = block(&[1, 2]);
+        later.stamp(9);
+        assert_ne!(later.token(), names[0]);
     }
 
     #[test]

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use clickhouse::Row;
 use serde::Deserialize;
 
 use super::ClickHouse;
 use super::block::{Block, COLUMNS};
-use super::known::Ranges;
+use super::known::{Known, Ranges};
 use crate::model::{ChainHead, ChainName, Finding, StoredEvent};
 use crate::proof::StoredCheckpoint;
 use crate::{EventSink, StoreError};
@@ -17,8 +18,6 @@ use crate::{EventSink, StoreError};
 const FRAME: usize = 1 << 20;
 /// Beyond this many rows ClickHouse would make two blocks of one.
 const MOST_ROWS: &str = "1048576";
-/// A row's usual size.
-const ROW_BYTES: usize = 1024;
 
 /// What is left of a batch, ready to be inserted.
 #[derive(Debug)]
@@ -51,51 +50,34 @@ struct FindingRow {
 }
 
 impl ClickHouse {
-    /// Encodes what of a batch is not stored yet, events before findings; at most a million of both. From then on
+    /// Takes what of a block is not stored yet, and of the findings, which come after it; at most a million of both. From then on
     /// it counts as stored: insert it, or [`ClickHouse::forget`].
     ///
     /// # Errors
-    /// ClickHouse does not tell what it has.
-    pub async fn prepare(
-        &self,
-        events: &[StoredEvent],
-        findings: &[Finding],
-    ) -> Result<Prepared, StoreError> {
+    /// ClickHouse does not tell what it has; then the block is as it was.
+    pub async fn prepare(&self, block: &mut Block, findings: &[Finding]) -> Result<Prepared, StoreError> {
         let mut known = self.known.lock().await;
         if known.arrived == 0 {
             known.arrived = self.last_arrival().await?;
         }
         known.bound();
-        let mut asked = BTreeSet::new();
-        let mut last = None;
-        for chain in events.iter().map(|event| &event.chain) {
-            if last != Some(chain) && !known.has(chain) {
-                asked.insert(chain);
-            }
-            last = Some(chain);
-        }
-        let asked: Vec<&ChainName> = asked.into_iter().collect();
+        let asked: Vec<&ChainName> = block.chains().iter().filter(|chain| !known.has(chain)).collect();
         let mut stored = self.ranges(&asked).await?;
         for chain in asked {
             *known.of(chain) = stored.remove(chain).unwrap_or_default();
         }
         let mut told = self.findings_of(findings).await?;
-        let mut arrived = known.arrived.saturating_add(1).max(now());
-        let mut block = Block::with_capacity((events.len() + findings.len()) * ROW_BYTES);
-        for chunk in events.chunk_by(|one, next| one.chain == next.chain) {
-            let Some(first) = chunk.first() else { continue };
-            let ranges = known.of(&first.chain);
-            for event in chunk.iter().filter(|event| ranges.insert(event.seq)) {
-                block.push_event(event, arrived);
-                arrived += 1;
-            }
+        let mut block = std::mem::take(block);
+        let before = block.len() + findings.len();
+        let is_new = take_in(&block, &mut known);
+        if is_new.contains(&false) {
+            block.retain(&is_new);
         }
         for finding in findings.iter().filter(|finding| told.insert(finding_key(finding))) {
-            block.push_finding(finding, arrived);
-            arrived += 1;
+            block.push_finding(finding);
         }
-        known.arrived = arrived;
-        let duplicates = events.len() + findings.len() - block.len();
+        known.arrived = block.stamp(known.arrived.saturating_add(1).max(now()));
+        let duplicates = before - block.len();
         Ok(Prepared { block, duplicates, is_tried: false })
     }
 
@@ -107,12 +89,16 @@ impl ClickHouse {
         if std::mem::replace(&mut prepared.is_tried, true) {
             let chains: Vec<&ChainName> = prepared.block.chains().iter().collect();
             let stored = self.ranges(&chains).await?;
-            let rest =
-                prepared.block.without(|chain, seq| stored.get(chain).is_some_and(|ranges| ranges.has(seq)));
+            let is_there = |chain, seq| stored.get(chain).is_some_and(|ranges: &Ranges| ranges.has(seq));
+            let lacks: Vec<bool> = prepared
+                .block
+                .keys()
+                .map(|key| key.is_none_or(|(chain, seq)| !is_there(chain, seq)))
+                .collect();
             // With all of it there, it is sent again under its name: ClickHouse passes it over, but for the rollups that
             // have not had it.
-            if !rest.is_empty() && rest.len() < prepared.block.len() {
-                prepared.block = rest;
+            if lacks.contains(&true) {
+                prepared.block.retain(&lacks);
             }
         }
         if prepared.block.is_empty() {
@@ -139,10 +125,8 @@ impl ClickHouse {
             .with_setting("async_insert", "0")
             .with_setting("max_execution_time", within.as_secs().max(1).to_string())
             .with_timeouts(Some(within), Some(within));
-        let mut data = block.data();
-        while !data.is_empty() {
-            let frame = data.split_to(data.len().min(FRAME));
-            insert.send(frame).await?;
+        for frame in block.data().chunks(FRAME) {
+            insert.send(Bytes::copy_from_slice(frame)).await?;
         }
         Ok(insert.end().await?)
     }
@@ -229,7 +213,7 @@ impl ClickHouse {
 #[async_trait]
 impl EventSink for ClickHouse {
     async fn append(&self, events: Vec<StoredEvent>, findings: Vec<Finding>) -> Result<(), StoreError> {
-        let mut prepared = self.prepare(&events, &findings).await?;
+        let mut prepared = self.prepare(&mut Block::of(&events), &findings).await?;
         let result = self.insert(&mut prepared).await;
         if result.is_err() {
             self.forget().await;
@@ -244,6 +228,26 @@ impl EventSink for ClickHouse {
     async fn append_checkpoint(&self, checkpoint: StoredCheckpoint) -> Result<(), StoreError> {
         self.keep_checkpoint(&checkpoint).await
     }
+}
+
+/// Which of a block's rows are not known yet, by their order. They are known from then on.
+fn take_in(block: &Block, known: &mut Known) -> Vec<bool> {
+    let mut is_new = Vec::with_capacity(block.len());
+    // Events of a chain come together.
+    let mut last: Option<(&ChainName, &mut Ranges)> = None;
+    for key in block.keys() {
+        is_new.push(match (key, &mut last) {
+            (None, _) => true,
+            (Some((chain, seq)), Some((same, ranges))) if chain == *same => ranges.insert(seq),
+            (Some((chain, seq)), _) => {
+                let ranges = known.of(chain);
+                let is_new = ranges.insert(seq);
+                last = Some((chain, ranges));
+                is_new
+            }
+        });
+    }
+    is_new
 }
 
 type FindingKey = (ChainName, String, u64);
