@@ -43,7 +43,7 @@ pub struct Args {
     /// server, and each may bring events of its own server only.
     #[arg(long, env = "SALLYPORT_KUBERNETES", conflicts_with = "tokens")]
     pub kubernetes: bool,
-    /// Most connections at once.
+    /// Most connections at once, for gRPC, where more are closed, and for events of other programs, where more wait.
     #[arg(long, default_value_t = 4096)]
     pub max_connections: usize,
     /// Largest store, in megabytes; beyond it the oldest events go.

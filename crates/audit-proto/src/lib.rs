@@ -1,7 +1,7 @@
 //! Protobuf of audit events, their sequence and hash chain; the `.proto` file describes the wire.
 //!
 //! The filter writes an event in pieces with [`writer`] and hashes its final bytes with [`chain`]; whoever receives it
-//! checks with [`chain::Verifier`] that nothing is missing, altered or told twice.
+//! checks with [`chain::Verifier`] that nothing is missing, altered or told twice, and reads it in place with [`view`].
 #![cfg_attr(not(feature = "grpc"), no_std)]
 #![deny(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![forbid(unsafe_code)]
