@@ -94,8 +94,9 @@ async fn server(
 }
 
 /// How many events up to each chain's `reached`, a sequence that the ingest tells, the store does not have yet: of those that it
-/// acknowledged they are in the spool, under way, or in Kafka; of those that it delivered to Kafka they are there. `spans` are those since `since`, nanoseconds since 1970. A chain that has none, and began before, has nothing on its way, or did
-/// not speak for long.
+/// acknowledged they are in the spool, under way, or in Kafka; of those that it delivered to Kafka they are there. `spans` are
+/// those since `since`, nanoseconds since 1970. A chain that has none, and began before, has nothing on its way, or did not speak
+/// for long.
 fn lacking(ingest: &Value, reached: &str, spans: &[Span], since: u64) -> u64 {
     let place = |span: &Span| (span.chain.proxy.clone(), u64::from(span.chain.worker), span.chain.epoch);
     let stored: BTreeMap<_, _> = spans.iter().map(|span| (place(span), span.last)).collect();
