@@ -59,6 +59,53 @@ async fn the_embedded_store_conforms() {
 }
 
 #[tokio::test]
+async fn the_embedded_store_removes_what_is_too_old() {
+    let folder = tempfile::tempdir().unwrap();
+    let limits = Limits { max_bytes: u64::MAX, max_age: Duration::from_secs(DAY * u64::from(MAX_DAYS)) };
+    let store = Embedded::open(&folder.path().join("events.db"), limits).unwrap();
+    // At each commit.
+    what_is_too_old_goes_and_is_told(&store, async || {}).await;
+}
+
+#[tokio::test]
+async fn clickhouse_removes_what_is_too_old() {
+    let Some(server) = ClickHouseServer::start("{}") else { return };
+    let store = ClickHouse::new(Access { url: server.url(), user: None, password: None, tls: None });
+    store.migrate(MAX_DAYS).await.unwrap();
+    let raw = clickhouse::Client::default().with_url(server.url());
+    // It does so when it merges parts.
+    let merge = async || raw.query("OPTIMIZE TABLE mcp.events FINAL").execute().await.unwrap();
+    what_is_too_old_goes_and_is_told(&store, merge).await;
+}
+
+/// `tidy` does what the store does by itself after a while.
+async fn what_is_too_old_goes_and_is_told(store: &dyn Store, tidy: impl AsyncFnOnce()) {
+    let age = u64::from(MAX_DAYS + 10) * DAY * 1_000_000_000;
+    let old = |seq| event(1, seq, 0, |event| event.time_unix_nanos -= age);
+    let young = |seq| event(1, seq, 0, |_| {});
+    store.append([old(1), old(2), young(3), young(4), young(5)].to_vec(), vec![]).await.unwrap();
+    tidy().await;
+    let kept = store.scan(None, 10, Depth::Columns).await.unwrap();
+    assert_eq!(kept.iter().map(|event| event.seq).collect::<Vec<_>>(), [3, 4, 5]);
+    assert_eq!(all(store, Filter::default()).await.len(), 3);
+    let stats = store.stats().await.unwrap();
+    assert_eq!((stats.events_total, stats.pruned, stats.allowed), (3, 2, 5), "what is gone was there");
+    let head = store.heads().await.unwrap().remove(0);
+    assert_eq!((head.seq, head.count, head.floor, head.removed), (5, 5, 2, 2), "it is no gap");
+    let whole =
+        UsageQuery { since: 0, until: None, namespace: None, server: None, team_id: None, limit: 100 };
+    let used = store.usage(whole).await.unwrap();
+    assert_eq!(
+        used.iter().map(|usage| usage.events).collect::<Vec<_>>(),
+        [2, 3],
+        "usage outlives its events"
+    );
+    // What is told again stays away.
+    store.append(vec![old(1)], vec![]).await.unwrap();
+    assert_eq!(store.stats().await.unwrap().events_total, 3);
+}
+
+#[tokio::test]
 async fn clickhouse_conforms() {
     for (name, case) in CASES {
         eprintln!("ClickHouse: {name}");
