@@ -27,13 +27,7 @@ async fn start() -> Option<(ClickHouseServer, ClickHouse)> {
 }
 
 fn events(seqs: impl IntoIterator<Item = u64>) -> Vec<StoredEvent> {
-    events_of(seqs, 0)
-}
-
-/// Events that are so many days old.
-fn events_of(seqs: impl IntoIterator<Item = u64>, days: u64) -> Vec<StoredEvent> {
-    let nanos =
-        u64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap() - days * 86_400 * 1_000_000_000;
+    let nanos = u64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap();
     let chain = ChainName { proxy: "p".into(), worker: 0, epoch: 1 };
     let event = |seq| AuditEvent { seq, time_unix_nanos: nanos, allowed: true, ..AuditEvent::default() };
     let stored =
