@@ -28,14 +28,20 @@ fn found(report: &Value) -> Vec<&'static str> {
 #[tokio::test]
 async fn a_table_and_lines_are_verified_alike() {
     let record = Record::with_events(40).await.reader();
-    for selection in
-        [&[][..], &["--server", "mcp-servers/payments"], &["--since", "2027-01-15T08:00:00.300Z"]]
-    {
+    let (early, late) = ("2027-01-15T08:00:00.300Z", "2027-01-15T08:00:01.750Z");
+    for (selection, is_part) in [
+        (&[][..], false),
+        (&["--server", "mcp-servers/payments"], true),
+        (&["--since", early], true),
+        (&["--until", late], true),
+        (&["--since", early, "--until", late], true),
+    ] {
         let lines = record.export("export.jsonl", selection);
         let table = record.export("export.parquet", selection);
         let (code, report) = record.verify(&lines);
         assert_eq!(code, 0, "{report:#}");
         assert_eq!(report["gaps"]["listed"][0]["reason"], "ring_full", "{report:#}");
+        assert_eq!(report["events"].as_u64() < Some(80), is_part, "{selection:?}");
         assert_eq!(record.verify(&table), (0, report.clone()), "{selection:?}");
         let mut arguments = vec!["--store", record.database().to_str().unwrap().to_string().leak()];
         arguments.extend(selection);
