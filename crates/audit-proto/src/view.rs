@@ -91,42 +91,29 @@ impl<'a> Value<'a> {
     }
 }
 
-/// How a field is read from the wire, and borrowed from a message.
-trait Field<'a, Owned: ?Sized>: Sized {
+/// How a field is read from the wire.
+trait Field<'a>: Sized {
     fn read(value: Value<'a>) -> Result<Self, ViewError>;
-    fn of(owned: &'a Owned) -> Self;
 }
 
-impl<'a> Field<'a, alloc::string::String> for &'a str {
+impl<'a> Field<'a> for &'a str {
     fn read(value: Value<'a>) -> Result<Self, ViewError> {
         core::str::from_utf8(value.bytes()?).map_err(|_| NO_TEXT)
     }
-
-    fn of(owned: &'a alloc::string::String) -> Self {
-        owned
-    }
 }
 
-impl<'a> Field<'a, alloc::vec::Vec<u8>> for &'a [u8] {
+impl<'a> Field<'a> for &'a [u8] {
     fn read(value: Value<'a>) -> Result<Self, ViewError> {
         value.bytes()
-    }
-
-    fn of(owned: &'a alloc::vec::Vec<u8>) -> Self {
-        owned
     }
 }
 
 /// Numbers as protobuf has them: a longer one loses its upper bits.
 macro_rules! numbers {
     ($($number:ty: $read:expr;)*) => {$(
-        impl Field<'_, $number> for $number {
+        impl Field<'_> for $number {
             fn read(value: Value<'_>) -> Result<Self, ViewError> {
                 value.number().map($read)
-            }
-
-            fn of(owned: &$number) -> Self {
-                *owned
             }
         }
     )*};
@@ -143,16 +130,12 @@ numbers! {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fixed64(pub u64);
 
-impl Field<'_, u64> for Fixed64 {
+impl Field<'_> for Fixed64 {
     fn read(value: Value<'_>) -> Result<Self, ViewError> {
         match value {
             Value::Fixed(number) => Ok(Self(number)),
             Value::Number(_) | Value::Bytes(_) => Err(ANOTHER_TYPE),
         }
-    }
-
-    fn of(owned: &u64) -> Self {
-        Self(*owned)
     }
 }
 
@@ -252,23 +235,27 @@ view! {
 }
 
 macro_rules! borrowed {
-    ($($field:ident)*) => {
+    (numbers: $($number:ident)*; bytes: $($bytes:ident)*;) => {
         impl<'a> From<&'a AuditEvent> for EventView<'a> {
             fn from(event: &'a AuditEvent) -> Self {
                 // Whole, so that a field that is added there is not forgotten here.
-                let AuditEvent { $($field,)* } = event;
-                Self { $($field: Field::of($field),)* }
+                let AuditEvent { $($number,)* $($bytes,)* } = event;
+                Self { $($number: *$number,)* $($bytes,)* }
             }
         }
     };
 }
 
 borrowed! {
-    seq prev_hash phase time_unix_nanos event_id decision_seq dropped_before server namespace team_id cluster
-    rollout_track human_id agent_id subject_team_id session_id http_method path rpc_method tool_name target rpc_id
-    era protocol_version arguments_digest trace_id mcp_session_id arguments allowed reason would_deny
-    policy_version required_trust admin_trust consented_trust effective_trust required_side_effect risk_level
-    matched_grant matched_session status latency_micros bytes_in bytes_out cut source event_type payload
+    numbers:
+        seq phase time_unix_nanos decision_seq dropped_before allowed status latency_micros bytes_in bytes_out
+        cut;
+    bytes:
+        prev_hash event_id server namespace team_id cluster rollout_track human_id agent_id subject_team_id
+        session_id http_method path rpc_method tool_name target rpc_id era protocol_version arguments_digest
+        trace_id mcp_session_id arguments reason would_deny policy_version required_trust admin_trust
+        consented_trust effective_trust required_side_effect risk_level matched_grant matched_session source
+        event_type payload;
 }
 
 impl EventView<'_> {

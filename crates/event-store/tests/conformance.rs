@@ -47,32 +47,40 @@ const CASES: &[(&str, Case)] = cases![
     a_chain_that_still_has_events_is_not_retired,
 ];
 
+fn embedded() -> (tempfile::TempDir, Embedded) {
+    let folder = tempfile::tempdir().unwrap();
+    let limits = Limits { max_bytes: u64::MAX, max_age: Duration::from_secs(DAY * u64::from(MAX_DAYS)) };
+    let store = Embedded::open(&folder.path().join("events.db"), limits).unwrap();
+    (folder, store)
+}
+
+async fn clickhouse() -> Option<(ClickHouseServer, ClickHouse)> {
+    let server = ClickHouseServer::start("{}")?;
+    let store = ClickHouse::new(Access { url: server.url(), user: None, password: None, tls: None });
+    store.migrate(MAX_DAYS).await.unwrap();
+    Some((server, store))
+}
+
 #[tokio::test]
 async fn the_embedded_store_conforms() {
     for (name, case) in CASES {
         eprintln!("embedded: {name}");
-        let folder = tempfile::tempdir().unwrap();
-        let limits = Limits { max_bytes: u64::MAX, max_age: Duration::from_secs(DAY * u64::from(MAX_DAYS)) };
-        let store = Embedded::open(&folder.path().join("events.db"), limits).unwrap();
+        let (_folder, store) = embedded();
         case(&store).await;
     }
 }
 
 #[tokio::test]
 async fn the_embedded_store_removes_what_is_too_old() {
-    let folder = tempfile::tempdir().unwrap();
-    let limits = Limits { max_bytes: u64::MAX, max_age: Duration::from_secs(DAY * u64::from(MAX_DAYS)) };
-    let store = Embedded::open(&folder.path().join("events.db"), limits).unwrap();
+    let (_folder, store) = embedded();
     // At each commit.
     what_is_too_old_goes_and_is_told(&store, async || {}).await;
 }
 
 #[tokio::test]
 async fn clickhouse_removes_what_is_too_old() {
-    let Some(server) = ClickHouseServer::start("{}") else { return };
-    let store = ClickHouse::new(Access { url: server.url(), user: None, password: None, tls: None });
-    store.migrate(MAX_DAYS).await.unwrap();
-    let raw = clickhouse::Client::default().with_url(server.url());
+    let Some((server, store)) = clickhouse().await else { return };
+    let raw = ::clickhouse::Client::default().with_url(server.url());
     // It does so when it merges parts.
     let merge = async || raw.query("OPTIMIZE TABLE mcp.events FINAL").execute().await.unwrap();
     what_is_too_old_goes_and_is_told(&store, merge).await;
@@ -109,9 +117,7 @@ async fn what_is_too_old_goes_and_is_told(store: &dyn Store, tidy: impl AsyncFnO
 async fn clickhouse_conforms() {
     for (name, case) in CASES {
         eprintln!("ClickHouse: {name}");
-        let Some(server) = ClickHouseServer::start("{}") else { return };
-        let store = ClickHouse::new(Access { url: server.url(), user: None, password: None, tls: None });
-        store.migrate(MAX_DAYS).await.unwrap();
+        let Some((_server, store)) = clickhouse().await else { return };
         store.migrate(MAX_DAYS).await.unwrap();
         case(&store).await;
     }

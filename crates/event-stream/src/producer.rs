@@ -1,6 +1,5 @@
 //! The producer.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -128,39 +127,10 @@ pub struct Fatal {
     pub is_forbidden: bool,
 }
 
-/// A client, and the thread that takes the brokers' answers. The thread ends soon after it, and with it the client.
-struct Connected {
-    client: Arc<BaseProducer<Context>>,
-    is_over: Arc<AtomicBool>,
-}
-
-impl Connected {
-    fn open(config: &ClientConfig, context: Context) -> Result<Self, SettingsError> {
-        let failed = |error: KafkaError| SettingsError::Client(without_value(&error));
-        let client: Arc<BaseProducer<_>> = Arc::new(config.create_with_context(context).map_err(failed)?);
-        let is_over = Arc::new(AtomicBool::new(false));
-        let (polled, ends) = (Arc::clone(&client), Arc::clone(&is_over));
-        let poll = move || {
-            while !ends.load(Ordering::Relaxed) {
-                polled.poll(POLL);
-            }
-        };
-        let named = std::thread::Builder::new().name("kafka-answers".into());
-        named.spawn(poll).map_err(|error| SettingsError::Client(format!("no thread: {error}")))?;
-        Ok(Self { client, is_over })
-    }
-}
-
-impl Drop for Connected {
-    fn drop(&mut self) {
-        self.is_over.store(true, Ordering::Relaxed);
-    }
-}
-
 /// Sends records; a thread of its own takes the brokers' answers. Clones are the same producer, also after [`Producer::renew`].
 #[derive(Clone)]
 pub struct Producer {
-    inner: Arc<RwLock<Connected>>,
+    inner: Arc<RwLock<Arc<BaseProducer<Context>>>>,
     config: ClientConfig,
     sender: Arc<watch::Sender<Observed>>,
     observed: watch::Receiver<Observed>,
@@ -245,7 +215,7 @@ impl Producer {
         record.payload = value;
         record.headers = headers;
         flight.depart();
-        let sent = self.inner.read().unwrap_or_else(PoisonError::into_inner).client.send(record);
+        let sent = self.inner.read().unwrap_or_else(PoisonError::into_inner).send(record);
         if let Err((error, record)) = sent {
             let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
             let message = OwnedMessage::new(
@@ -264,7 +234,7 @@ impl Producer {
     /// Why this producer can send nothing any more; none: it can. It is its trouble as well, where it is for want of a right.
     pub fn fatal(&self) -> Option<Fatal> {
         let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
-        let (code, reason) = inner.client.client().fatal_error()?;
+        let (code, reason) = inner.client().fatal_error()?;
         self.trouble.forbid(code, &reason);
         Some(Fatal { reason: format!("{code}: {reason}"), is_forbidden: is_forbidden(code) })
     }
@@ -280,12 +250,25 @@ impl Producer {
     }
 }
 
+/// A client, and a thread that takes the brokers' answers. The thread ends soon after nobody else has the client, and with it
+/// the client.
 fn connect(
     config: &ClientConfig,
     observed: &Arc<watch::Sender<Observed>>,
     trouble: &Arc<Trouble>,
-) -> Result<Connected, SettingsError> {
-    Connected::open(config, Context { observed: Arc::clone(observed), trouble: Arc::clone(trouble) })
+) -> Result<Arc<BaseProducer<Context>>, SettingsError> {
+    let context = Context { observed: Arc::clone(observed), trouble: Arc::clone(trouble) };
+    let failed = |error: KafkaError| SettingsError::Client(without_value(&error));
+    let client = Arc::new(config.create_with_context::<_, BaseProducer<_>>(context).map_err(failed)?);
+    let polled = Arc::downgrade(&client);
+    let poll = move || {
+        while let Some(client) = polled.upgrade() {
+            client.poll(POLL);
+        }
+    };
+    let named = std::thread::Builder::new().name("kafka-answers".into());
+    named.spawn(poll).map_err(|error| SettingsError::Client(format!("no thread: {error}")))?;
+    Ok(client)
 }
 
 /// The error without the value of a setting, which may be a secret.
